@@ -1,0 +1,1 @@
+"""A proxyless gRPC service mesh for Python."""

@@ -1,0 +1,185 @@
+"""The two shapes everything in the mesh is made of.
+
+A *handler* turns a call into a reply; a *layer* wraps a handler in another one. Clients and
+servers use the same two shapes, so a concern is written once and the whole flow of a call is
+one list of layers (see `mesh.client` and `mesh.server`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pool import Default as default_pool
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+
+class Kind(enum.Enum):
+    """The four kinds of RPC: (the client streams, the server streams)."""
+
+    UNARY_UNARY = (False, False)
+    UNARY_STREAM = (False, True)
+    STREAM_UNARY = (True, False)
+    STREAM_STREAM = (True, True)
+
+
+class Idempotency(enum.Enum):
+    """What a contract promises of repeating a method (`idempotency_level` in the proto)."""
+
+    UNKNOWN = MethodOptions.IDEMPOTENCY_UNKNOWN
+    NO_SIDE_EFFECTS = MethodOptions.NO_SIDE_EFFECTS
+    IDEMPOTENT = MethodOptions.IDEMPOTENT
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What never changes about a method; made once from its descriptor.
+
+    `path` is the wire's form, ``/shop.order.v1.OrderService/GetOrder``; `full_name` the one of
+    the RPC semantic conventions, the same without its leading slash.
+    """
+
+    path: str
+    service: str
+    name: str
+    kind: Kind
+    idempotency: Idempotency
+    request_type: type[Message]
+    reply_type: type[Message]
+
+    @property
+    def full_name(self) -> str:
+        """Return ``package.Service/Method``."""
+        return self.path[1:]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the contract allows to send the same request twice."""
+        return self.idempotency is not Idempotency.UNKNOWN
+
+    @property
+    def reads(self) -> bool:
+        """Whether the contract promises that nothing changes."""
+        return self.idempotency is Idempotency.NO_SIDE_EFFECTS
+
+    @staticmethod
+    def of(descriptor: MethodDescriptor) -> Method:
+        """Return the facts of *descriptor*."""
+        service = descriptor.containing_service.full_name
+        return Method(
+            path=f"/{service}/{descriptor.name}",
+            service=service,
+            name=descriptor.name,
+            kind=Kind((descriptor.client_streaming, descriptor.server_streaming)),
+            idempotency=Idempotency(descriptor.GetOptions().idempotency_level),
+            request_type=GetMessageClass(descriptor.input_type),
+            reply_type=GetMessageClass(descriptor.output_type),
+        )
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def at(path: str) -> Method:
+        """Return the facts of the method at *path*.
+
+        Raises:
+            KeyError: no imported stub describes it.
+        """
+        service, _, name = path.removeprefix("/").rpartition("/")
+        descriptor = default_pool().FindServiceByName(service)
+        return Method.of(descriptor.methods_by_name[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a process of the mesh, or a person's token at the edge."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+
+
+#: A call whose caller did not say who it is.
+NOBODY = Principal("")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One remote call on its way through the layers. Layers pass on changed copies.
+
+    `deadline` is in seconds on the runtime's monotonic clock. `request` is the first message;
+    for methods whose client streams it is an empty one and the messages come beside the call.
+    `key` is the idempotency key, "" if the method only reads. `address` is set once an endpoint
+    is picked.
+    """
+
+    method: Method
+    request: Message
+    deadline: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+    attempt: int = 1
+    address: str = ""
+    principal: Principal = NOBODY
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Any]]
+StreamHandler: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncIterator[Any]]
+
+
+class Layer:
+    """Wraps handlers. Called for unary replies; a layer that also serves streams overrides
+    `stream`, any other one lets them pass untouched.
+    """
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Return a handler around *inner*."""
+        return inner
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """Return a stream handler around *inner*."""
+        return inner
+
+
+class Prepare(Layer):
+    """A layer that only looks at the call, and perhaps changes it, before it goes on."""
+
+    def prepare(self, call: Call) -> Call:
+        """Return the call to go on with, or raise."""
+        raise NotImplementedError
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Prepare, then go on."""
+
+        def prepared(call: Call) -> Awaitable[Any]:
+            return inner(self.prepare(call))
+
+        return prepared
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """Prepare, then go on."""
+
+        def prepared(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            return inner(self.prepare(call), requests)
+
+        return prepared
+
+
+def stack(*layers: Layer, around: Handler) -> Handler:
+    """Wrap *around* so that the first layer listed sees the call first."""
+    handler = around
+    for layer in reversed(layers):
+        handler = layer(handler)
+    return handler
+
+
+def stack_stream(*layers: Layer, around: StreamHandler) -> StreamHandler:
+    """The same for streams."""
+    handler = around
+    for layer in reversed(layers):
+        handler = layer.stream(handler)
+    return handler

@@ -1,0 +1,103 @@
+"""`mesh`, or `python -m mesh`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+
+from .runtime import config as configuration
+from .runtime.config import Config, ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    parser = argparse.ArgumentParser(
+        prog="mesh",
+        description="Run the services that mesh.toml names.",
+        epilog="Variables: "
+        + "; ".join(f"{name}: {what}" for name, what in configuration.ENVIRONMENT.items()),
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="run the whole system, supervised, until Ctrl-C")
+    up.add_argument(
+        "--one-process", action="store_true", help="all services in one process: start here"
+    )
+    up.add_argument("--no-welcome", action="store_true", help="start it and do nothing else")
+    run = commands.add_parser("run", help="run one service, or several in one process")
+    run.add_argument("service", nargs="+", help="its name in mesh.toml")
+    health = commands.add_parser("health", help="exit with 0 if a service serves")
+    health.add_argument("service", help="its name in mesh.toml")
+    ps = commands.add_parser("ps", help="print the processes of the system that is up")
+    ps.add_argument("service", nargs="?", help="print only this one's process id")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        config = configuration.load()
+        if options.command == "up":
+            return _up(config, options)
+        if options.command == "run":
+            return _run(config, options.service)
+        if options.command == "health":
+            return _health(config, options.service)
+        return _ps(config, options.service)
+    except (ConfigError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(config: Config, options: argparse.Namespace) -> int:
+    from .runtime.supervisor import up
+
+    return asyncio.run(
+        up(config, one_process=options.one_process, welcome=not options.no_welcome)
+    )
+
+
+def _run(config: Config, services: Sequence[str]) -> int:
+    import uvloop
+
+    from .runtime.lifecycle import serve
+    from .storage.port import StorageError
+
+    for name in services:
+        config.service(name)
+    try:
+        uvloop.run(serve(config, services))
+    except StorageError as error:
+        raise ConfigError(str(error)) from error
+    return 0
+
+
+def _health(config: Config, service: str) -> int:
+    from .runtime.health import serves
+
+    address = f"127.0.0.1:{config.service(service).port}"
+    healthy = asyncio.run(serves(address))
+    print(f"{service} at {address} {'serves' if healthy else 'does not serve'}")
+    return 0 if healthy else 1
+
+
+def _ps(config: Config, service: str | None) -> int:
+    from .runtime.supervisor import pids_file
+
+    try:
+        pids = json.loads(pids_file(config.data_dir).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"nothing is up on {config.data_dir}") from None
+    if service is not None:
+        if service not in pids:
+            raise ConfigError(f"no process {service!r}; there are {', '.join(pids)}")
+        print(pids[service])
+        return 0
+    for name, pid in pids.items():
+        print(f"{name:14} {pid}")
+    return 0

@@ -1,0 +1,175 @@
+"""THE client stack, and the channel that stubs are made with."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+
+from .call import Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
+from .layers.breaker import Breaker
+from .layers.circuit import CircuitConfig
+from .layers.correlation import Correlate
+from .layers.deadline import AttemptTimeout, ComputeDeadline
+from .layers.identity import Identify
+from .layers.keys import AssignKey
+from .layers.observe import Observe
+from .layers.retry import Retry, RetryPolicy
+from .layers.tracing import TraceAttempt, TraceCall
+from .node import Node
+from .transport.port import Transport
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a client treats its target. Times are in seconds.
+
+    `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. No `retry`
+    means one attempt.
+    """
+
+    timeout_s: float = 10.0
+    attempt_timeout_s: float | None = None
+    retry: RetryPolicy | None = field(default_factory=RetryPolicy)
+    circuit: CircuitConfig = field(default_factory=CircuitConfig)
+
+
+class Pick(Prepare):
+    """Send each attempt to the next address, round robin."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._next = itertools.cycle(addresses)
+
+    def prepare(self, call: Call) -> Call:
+        """Choose."""
+        return replace(call, address=next(self._next))
+
+
+def client_layers(
+    node: Node, target: str, addresses: Sequence[str], policy: Policy
+) -> list[Layer]:
+    """Return the layers of every call made, in the order in which it meets them."""
+    runtime = node.runtime
+    return [
+        Correlate(runtime),  # first: everything below reports under this id
+        AssignKey(runtime),  # before retry: every attempt carries the same key
+        TraceCall(node.tracer, target),  # the logical call, around all attempts
+        Observe(node.metrics, runtime, "client"),  # what the caller felt
+        ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
+        *([Retry(policy.retry, runtime)] if policy.retry else []),
+        Pick(addresses),  # inside retry: another attempt may go elsewhere
+        Breaker(policy.circuit, runtime),  # per address and method: sees every attempt
+        TraceAttempt(node.tracer),  # further attempts are children
+        AttemptTimeout(runtime, policy.attempt_timeout_s),
+        Identify(node.token),
+    ]  # then the transport
+
+
+class Channel:
+    """A channel whose calls go through the client stack; give it to a generated stub.
+
+    Its multicallables return awaitables and asynchronous iterators. Errors are
+    `mesh.errors.MeshError`s, which are `grpc.RpcError`s.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        target: str,
+        addresses: Sequence[str],
+        transport: Transport,
+        policy: Policy | None = None,
+    ) -> None:
+        if not addresses:
+            raise ValueError(f"no address is known for {target!r}")
+        self._target = target
+        self._transport = transport
+        layers = client_layers(node, target, addresses, policy or Policy())
+        self._unary = stack(*layers, around=transport.unary)
+        self._stream = stack_stream(*layers, around=transport.stream)
+        self._now = node.runtime.clock.monotonic
+
+    def unary_unary(self, path: str, *args: Any, **options: Any) -> UnaryRemote:
+        """Return the remote method at *path*."""
+        return UnaryRemote(Method.at(path), self._target, self._unary, self._now)
+
+    def unary_stream(self, path: str, *args: Any, **options: Any) -> StreamRemote:
+        """Return the remote method at *path*."""
+        return StreamRemote(Method.at(path), self._target, self._stream, self._now)
+
+    stream_stream = unary_stream
+
+    def stream_unary(self, path: str, *args: Any, **options: Any) -> StreamUnaryRemote:
+        """Return the remote method at *path*."""
+        return StreamUnaryRemote(Method.at(path), self._target, self._stream, self._now)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+
+class _Remote:
+    """A remote method, as a stub holds it."""
+
+    def __init__(self, method: Method, target: str, handler: Any, now: Any) -> None:
+        self.method = method
+        self.target = target
+        self._handler = handler
+        self._now = now
+
+    def _call(self, request: Any, timeout: float | None, metadata: Any) -> Call:
+        deadline = float("inf") if timeout is None else self._now() + timeout
+        return Call(self.method, request, deadline, dict(metadata or ()))
+
+
+class UnaryRemote(_Remote):
+    """One request, one reply."""
+
+    _handler: Handler
+
+    def __call__(
+        self, request: Any, *, timeout: float | None = None, metadata: Any = None, **_: Any
+    ) -> Awaitable[Any]:
+        """Call; *timeout* is in seconds."""
+        return self._handler(self._call(request, timeout, metadata))
+
+    def send(self, call: Call) -> Awaitable[Any]:
+        """Send a call that was made elsewhere."""
+        return self._handler(call)
+
+
+class StreamRemote(_Remote):
+    """Many replies; perhaps many requests."""
+
+    _handler: StreamHandler
+
+    def __call__(
+        self, request: Any = None, *, timeout: float | None = None, metadata: Any = None, **_: Any
+    ) -> AsyncIterator[Any]:
+        """Call; *request* is a message, or an (asynchronous) iterator of messages."""
+        if self.method.kind.value[0]:
+            empty = self.method.request_type()
+            return self._handler(self._call(empty, timeout, metadata), _iterate(request))
+        return self._handler(self._call(request, timeout, metadata), _iterate([request]))
+
+
+class StreamUnaryRemote(StreamRemote):
+    """Many requests, one reply."""
+
+    async def __call__(self, request: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Call; *request* is an (asynchronous) iterator of messages."""
+        async for reply in super().__call__(request, **options):
+            return reply
+        raise grpc.RpcError("the server gave no reply")
+
+
+async def _iterate(requests: Any) -> AsyncIterator[Any]:
+    if hasattr(requests, "__aiter__"):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request

@@ -1,0 +1,207 @@
+"""Effects: calls to what lies outside every transaction (a payment provider, mail).
+
+    transaction 1: intent, open    ->    outside, same key each time    ->    transaction 2: answer
+
+Once its intent is committed an effect is brought to its end whatever happens to its caller: it
+is tried again until the outside gives a definite answer, and after a crash open intents resume at
+start. So it happens at least once, and exactly once if the outside is idempotent by key. An undo
+of an effect that is still open first brings it to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf.message import Message
+
+from .call import Call, Handler, Method, Principal
+from .execution import attempt
+from .layers.backoff import Backoff
+from .metadata import CORRELATION_ID, TRACEPARENT
+from .runtime.clock import Runtime
+from .runtime.logs import log
+from .scope import current_traceparent, detached, scope
+from .service import Context, Effect
+from .storage import keys
+from .storage.keys import KeyId, State
+from .storage.port import Row, Store, Tx
+
+BACKOFF = Backoff(base_s=0.1, max_s=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _EndFirst:
+    """An open effect stands before this one."""
+
+    call: Call
+
+
+class Effects:
+    """Runs the effects of one service; at most one flight per key."""
+
+    def __init__(
+        self, store: Store, runtime: Runtime, context: Callable[[Call], Context[Any]]
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._context = context
+        self._effects: dict[str, Effect] = {}
+        self._flights: dict[KeyId, asyncio.Task[keys.Answer]] = {}
+
+    def handler(self, effect: Effect) -> Handler:
+        """Return the handler of *effect*."""
+        self._effects[effect.method.path] = effect
+
+        async def handle(call: Call) -> Message:
+            if not call.key:
+                call = replace(call, key=self._runtime.new_id())
+            begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
+            while isinstance(begun, _EndFirst):
+                await self._end(begun.call)
+                begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
+            if begun.state is State.OPEN:
+                begun = await self._end(call)
+            return begun.give(call.method)
+
+        return handle
+
+    async def resume(self) -> int:
+        """Take up the effects that a crash left open; return how many."""
+        calls = await self._store.read(_open_calls)
+        for call in calls:
+            self._fly(call)
+        return len(calls)
+
+    async def stop(self) -> None:
+        """Stop trying; what is open stays open and resumes at the next start."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+
+    async def _begin(self, tx: Tx, effect: Effect, call: Call) -> keys.Answer | _EndFirst:
+        tx.principal = call.principal
+        known = await keys.find(tx, call)
+        if known:
+            return known
+        do = KeyId.undone_by(call)
+        if do:
+            state = await keys.state_or_void(tx, do)
+            if state is State.OPEN:
+                return _EndFirst(await _open_call(tx, do))
+            if state is not State.REPLIED:
+                answer = keys.Answer.reply(call.method.reply_type(), call.method)
+                await keys.remember(tx, call, answer)
+                return answer
+
+        async def intend(tx: Tx, request: Message) -> Message:
+            await effect.intend(tx, request)
+            return call.method.reply_type()
+
+        answer = await attempt(tx, call, intend)
+        if answer.state is State.REPLIED:
+            answer = keys.Answer(State.OPEN)
+            await _record_intent(tx, call)
+        await keys.remember(tx, call, answer)
+        return answer
+
+    async def _end(self, call: Call) -> keys.Answer:
+        """Wait for the end of an open effect; who waits may give up, the effect goes on."""
+        return await asyncio.shield(self._fly(call))
+
+    def _fly(self, call: Call) -> asyncio.Task[keys.Answer]:
+        identity = KeyId.of(call)
+        flight = self._flights.get(identity)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(
+                self._finish(call), context=detached(call.metadata)
+            )
+            self._flights[identity] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(identity, None))
+        return flight
+
+    async def _finish(self, call: Call) -> keys.Answer:
+        """Call the outside until it answers; record the answer."""
+        effect = self._effects[call.method.path]
+        assert effect.act is not None and effect.record is not None  # Service.check
+        for tries in itertools.count(1):
+            try:
+                result = await effect.act(self._context(call), call.request)
+                return await self._store.write(lambda tx: self._settle(tx, effect, call, result))
+            except Exception as error:  # whatever it is: the intent stands and must end
+                delay_s = BACKOFF.delay_s(tries, self._runtime.random)
+                log.warning(
+                    "effect will be tried again",
+                    method=call.method.full_name,
+                    attempt=tries,
+                    delay_s=round(delay_s, 3),
+                    error=type(error).__name__,
+                )
+                await self._runtime.clock.sleep(delay_s)
+        raise AssertionError("unreachable")
+
+    async def _settle(self, tx: Tx, effect: Effect, call: Call, result: Any) -> keys.Answer:
+        tx.principal = call.principal
+        record = effect.record
+        assert record is not None  # Service.check
+
+        async def settle(tx: Tx, request: Message) -> Any:
+            return await record(tx, request, result)
+
+        answer = await attempt(tx, call, settle)
+        await tx.execute(
+            "DELETE FROM mesh_effects WHERE principal = $1 AND method = $2 AND key = $3",
+            call.principal.name,
+            call.method.path,
+            call.key,
+        )
+        await keys.remember(tx, call, answer)
+        return answer
+
+
+async def _record_intent(tx: Tx, call: Call) -> None:
+    await tx.execute(
+        "INSERT INTO mesh_effects (principal, method, key, request, correlation_id, traceparent)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        call.principal.name,
+        call.method.path,
+        call.key,
+        call.request.SerializeToString(deterministic=True),
+        scope.get().correlation_id,
+        current_traceparent(),
+    )
+
+
+async def _open_call(tx: Tx, key: KeyId) -> Call:
+    """Return the open effect with *key*."""
+    rows = await tx.execute(
+        f"{_SELECT} WHERE principal = $1 AND method = $2 AND key = $3",
+        key.principal,
+        key.method,
+        key.key,
+    )
+    return _call(rows[0])
+
+
+async def _open_calls(tx: Tx) -> list[Call]:
+    return [_call(row) for row in await tx.execute(_SELECT)]
+
+
+_SELECT = "SELECT principal, method, key, request, correlation_id, traceparent FROM mesh_effects"
+
+
+def _call(row: Row) -> Call:
+    principal, path, key, request, correlation_id, traceparent = row
+    method = Method.at(path)
+    return Call(
+        method=method,
+        request=method.request_type.FromString(bytes(request)),
+        deadline=float("inf"),
+        key=key,
+        principal=Principal(principal),
+        metadata={CORRELATION_ID: correlation_id, TRACEPARENT: traceparent},
+    )

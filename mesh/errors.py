@@ -1,0 +1,284 @@
+"""What can go wrong, and what each failure says about whether the request took effect.
+
+The one question a caller has about a failed write is: *did it happen?* Every error here answers
+it with its `outcome`. On the wire that is a `google.rpc.Status` with an `ErrorInfo` of our
+domain; an answer without one (a proxy's, a crashed process's) is of unknown outcome, whatever
+its code says. See https://google.aip.dev/193 for the format.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+
+#: The `ErrorInfo.domain` of every error that a mesh process made itself.
+DOMAIN = "mesh"
+
+CODES: Mapping[int, StatusCode] = {code.value[0]: code for code in StatusCode}
+
+
+class Outcome(enum.Enum):
+    """Whether the request took effect."""
+
+    REFUSED = "refused"  # Understood, and the answer is no. Nothing changed; it is final.
+    NOT_EXECUTED = "not_executed"  # Never reached its handler. May be tried again.
+    UNKNOWN = "unknown"  # It may or may not have happened.
+
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+class MeshError(grpc.RpcError):
+    """Base of every error that crosses a service boundary.
+
+    `reason` is UPPER_SNAKE and stable: programs branch on it. `message` is for people and holds
+    no personal data. `retry_after_s` is in seconds.
+    """
+
+    status: StatusCode = StatusCode.UNKNOWN
+    outcome: Outcome = Outcome.UNKNOWN
+    reason: str = "UNKNOWN"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        status: StatusCode | None = None,
+        retry_after_s: float | None = None,
+        info: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.reason
+        self.status = status or self.status
+        self.retry_after_s = retry_after_s
+        self.info = dict(info or {})
+
+    def code(self) -> StatusCode:
+        """Return the status, as `grpc.RpcError` users expect it."""
+        return self.status
+
+    def details(self) -> str:
+        """Return the message, as `grpc.RpcError` users expect it."""
+        return self.message
+
+    def __str__(self) -> str:
+        """Return ``REASON: message``."""
+        return f"{self.reason}: {self.message}" if self.message else self.reason
+
+
+class Refused(MeshError):
+    """The request was understood and the answer is no; asking again cannot help.
+
+    With `keep`, what the handler wrote before it refused is committed with the refusal (a
+    declined charge leaves its audit); without, it is rolled back.
+    """
+
+    status = StatusCode.FAILED_PRECONDITION
+    outcome = Outcome.REFUSED
+    reason = "REFUSED"
+
+    def __init__(self, message: str = "", *, keep: bool = False, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.keep = keep
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    status = StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class AlreadyExists(Refused):
+    """There is one already; also: this key was used for another request."""
+
+    status = StatusCode.ALREADY_EXISTS
+    reason = "ALREADY_EXISTS"
+
+
+class InvalidArgument(Refused):
+    """The request breaks its contract. `violations` are (field path, what is wrong)."""
+
+    status = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(
+        self, message: str = "", *, violations: Sequence[tuple[str, str]] = (), **facts: Any
+    ) -> None:
+        super().__init__(message or "; ".join(f"{f}: {w}" for f, w in violations), **facts)
+        self.violations = tuple(violations)
+
+
+class NotExecuted(MeshError):
+    """The request certainly never reached its handler."""
+
+    status = StatusCode.UNAVAILABLE
+    outcome = Outcome.NOT_EXECUTED
+    reason = "NOT_EXECUTED"
+
+
+class CircuitOpenError(NotExecuted):
+    """The breaker of this target is open; `retry_after_s` says when it lets a probe through."""
+
+    reason = "CIRCUIT_OPEN"
+
+
+class KeyInFlight(NotExecuted):
+    """The first request with this key is still being worked on."""
+
+    reason = "KEY_IN_FLIGHT"
+
+
+class Expired(NotExecuted):
+    """The deadline had passed before the work began."""
+
+    status = StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXPIRED"
+
+
+class Unauthenticated(NotExecuted):
+    """Who is calling could not be established."""
+
+    status = StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(NotExecuted):
+    """The caller may not do this."""
+
+    status = StatusCode.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class UndeclaredCall(NotExecuted):
+    """The service calls a method that its `clients.py` does not declare."""
+
+    status = StatusCode.PERMISSION_DENIED
+    reason = "UNDECLARED_CALL"
+
+
+class Unavailable(MeshError):
+    """No answer, or one that says nothing about what happened."""
+
+    status = StatusCode.UNAVAILABLE
+    reason = "UNAVAILABLE"
+
+
+class DeadlineExceeded(MeshError):
+    """Time ran out while the request was on its way or being worked on."""
+
+    status = StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Internal(MeshError):
+    """A bug. `info["error_id"]` finds the exception in the log of the process that had it."""
+
+    status = StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+
+#: Which class a refusal, an unexecuted or an unknown answer becomes; the first match wins.
+_CLASSES: tuple[type[MeshError], ...] = (
+    NotFound,
+    AlreadyExists,
+    InvalidArgument,
+    Unauthenticated,
+    PermissionDenied,
+    Expired,
+    Unavailable,
+    DeadlineExceeded,
+    Internal,
+)
+_FALLBACK = {
+    Outcome.REFUSED: Refused,
+    Outcome.NOT_EXECUTED: NotExecuted,
+    Outcome.UNKNOWN: MeshError,
+}
+_BY_REASON = {cls.reason: cls for cls in (CircuitOpenError, KeyInFlight, UndeclaredCall)}
+
+
+def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshError]:
+    by_reason = _BY_REASON.get(reason)
+    if by_reason and outcome is by_reason.outcome:
+        return by_reason
+    for cls in _CLASSES:
+        if cls.outcome is outcome and cls.status is status:
+            return cls
+    return _FALLBACK[outcome]
+
+
+def to_status(error: MeshError) -> Status:
+    """Return *error* as the `google.rpc.Status` that goes over the wire and into journals."""
+    status = Status(code=error.status.value[0], message=error.message)
+    info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.info)
+    info.metadata["outcome"] = error.outcome.value
+    _pack(status, info)
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        _pack(status, RetryInfo(retry_delay=delay))
+    if isinstance(error, InvalidArgument) and error.violations:
+        _pack(
+            status,
+            BadRequest(
+                field_violations=[
+                    BadRequest.FieldViolation(field=path, description=what)
+                    for path, what in error.violations
+                ]
+            ),
+        )
+    return status
+
+
+def from_status(status: Status) -> MeshError:
+    """Return the error that *status* describes; of unknown outcome if we did not make it."""
+    code = CODES.get(status.code, StatusCode.UNKNOWN)
+    outcome, reason, info = Outcome.UNKNOWN, code.name, {}
+    retry_after_s: float | None = None
+    violations: tuple[tuple[str, str], ...] = ()
+    for packed in status.details:
+        kind = packed.TypeName()
+        if kind == ErrorInfo.DESCRIPTOR.full_name:
+            detail = ErrorInfo.FromString(packed.value)
+            if detail.domain == DOMAIN:
+                info = dict(detail.metadata)
+                outcome = _OUTCOMES.get(info.pop("outcome", ""), Outcome.UNKNOWN)
+            reason = detail.reason
+        elif kind == RetryInfo.DESCRIPTOR.full_name:
+            retry_after_s = RetryInfo.FromString(packed.value).retry_delay.ToNanoseconds() / 1e9
+        elif kind == BadRequest.DESCRIPTOR.full_name:
+            violations = tuple(
+                (v.field, v.description)
+                for v in BadRequest.FromString(packed.value).field_violations
+            )
+    cls = _class_of(outcome, code, reason)
+    facts: dict[str, Any] = {"violations": violations} if cls is InvalidArgument else {}
+    return cls(
+        status.message, reason=reason, status=code, retry_after_s=retry_after_s, info=info, **facts
+    )
+
+
+def from_wire(code: StatusCode, message: str, details: bytes | None) -> MeshError:
+    """Return the error of a failed RPC; *details* is its `STATUS_DETAILS` trailer, if any."""
+    if details:
+        status = Status.FromString(details)
+        if status.code == code.value[0]:
+            return from_status(status)
+    return from_status(Status(code=code.value[0], message=message))
+
+
+def _pack(status: Status, detail: Any) -> None:
+    packed = Packed()
+    packed.Pack(detail)
+    status.details.append(packed)

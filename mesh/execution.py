@@ -1,0 +1,115 @@
+"""From a declared function to a handler: where a call meets the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from .call import Call, Handler, StreamHandler
+from .errors import NotExecuted, Refused, Unavailable
+from .service import Context
+from .storage import keys
+from .storage.port import Store, Tx
+
+Function = Callable[[Tx, Any], Awaitable[Message]]
+
+
+def in_transaction(function: Function, store: Store) -> Handler:
+    """Return the handler of an ``@rpc`` that changes something.
+
+    Its writes and its answer under the call's key are one transaction. A refusal takes the
+    writes back and is remembered all the same.
+    """
+
+    async def handle(call: Call) -> Message:
+        async def work(tx: Tx) -> keys.Answer:
+            tx.principal = call.principal
+            return await answer_once(tx, call, function)
+
+        return (await store.write(work)).give(call.method)
+
+    return handle
+
+
+def on_snapshot(function: Function, store: Store) -> Handler:
+    """Return the handler of an ``@rpc`` that only reads."""
+
+    async def handle(call: Call) -> Message:
+        async def work(tx: Tx) -> Message:
+            tx.principal = call.principal
+            return await function(tx, call.request)
+
+        return await store.read(work)
+
+    return handle
+
+
+async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
+    """Answer *call* as its key was answered before, or run *function* and remember."""
+    if not call.key:
+        return await attempt(tx, call, function)
+    known = await keys.find(tx, call)
+    if known:
+        return known
+    if await undo_is_void(tx, call):
+        answer = keys.Answer.reply(call.method.reply_type(), call.method)
+    else:
+        answer = await attempt(tx, call, function)
+    await keys.remember(tx, call, answer)
+    return answer
+
+
+async def undo_is_void(tx: Tx, call: Call) -> bool:
+    """Whether *call* undoes something that has no effect to take back; voids it if it is new."""
+    do = keys.KeyId.undone_by(call)
+    return do is not None and await keys.state_or_void(tx, do) is not keys.State.REPLIED
+
+
+async def attempt(tx: Tx, call: Call, function: Function) -> keys.Answer:
+    """Run *function*; a refusal is an answer too."""
+    try:
+        return keys.Answer.reply(await function(tx, call.request), call.method)
+    except Refused as refused:
+        if not refused.keep:
+            await tx.rollback()
+        return keys.Answer.refusal(refused)
+
+
+def with_context(function: Callable[..., Any], context: Callable[[Call], Context[Any]]) -> Handler:
+    """Return the handler of a ``@call`` with one reply."""
+
+    async def handle(call: Call) -> Message:
+        try:
+            reply: Message = await function(context(call), call.request)
+        except NotExecuted as error:
+            raise downstream(error) from error
+        return reply
+
+    return handle
+
+
+def with_context_stream(
+    function: Callable[..., Any], context: Callable[[Call], Context[Any]]
+) -> StreamHandler:
+    """Return the handler of a ``@call`` with many replies."""
+
+    async def handle(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+        request = requests if call.method.kind.value[0] else call.request
+        try:
+            async for reply in function(context(call), request):
+                yield reply
+        except NotExecuted as error:
+            raise downstream(error) from error
+
+    return handle
+
+
+def downstream(error: NotExecuted) -> Unavailable:
+    """What our caller may conclude of a call of ours that was not executed: nothing."""
+    return Unavailable(
+        f"a service behind this one is not available: {error.message}",
+        reason="DOWNSTREAM_UNAVAILABLE",
+        retry_after_s=error.retry_after_s,
+    )

@@ -1,0 +1,151 @@
+"""The circuit breaker as a layer, and as a decorator for any function."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from grpc import StatusCode
+
+from ..call import Call, Handler, Layer, StreamHandler
+from ..errors import CircuitOpenError, MeshError
+from ..runtime.clock import Runtime
+from ..runtime.logs import log
+from .circuit import Circuit, CircuitConfig, Permit, Result, State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Codes that say something bad of the target. All others are about the request or the caller.
+FAILURES = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+
+
+def classify(error: BaseException) -> Result:
+    """Return what *error* says of the target that raised it."""
+    if isinstance(error, MeshError):
+        return Result.FAILURE if error.status in FAILURES else Result.NEUTRAL
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return Result.NEUTRAL
+    return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
+
+
+class _Guard(AbstractContextManager[None]):
+    """One call through a circuit."""
+
+    def __init__(self, circuit: Circuit, name: str) -> None:
+        self._circuit = circuit
+        self._name = name
+        self._permit: Permit | None = None
+
+    def __enter__(self) -> None:
+        self._permit = self._circuit.acquire()
+        if self._permit is None:
+            raise CircuitOpenError(
+                f"the circuit of {self._name} is open",
+                retry_after_s=self._circuit.retry_after_s(),
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._permit is not None
+        self._circuit.release(self._permit, classify(error) if error else Result.SUCCESS)
+
+
+class Breaker(Layer):
+    """One circuit for each (address, method)."""
+
+    def __init__(self, config: CircuitConfig, runtime: Runtime) -> None:
+        self._config = config
+        self._runtime = runtime
+        self.circuits: dict[tuple[str, str], Circuit] = {}
+
+    def circuit(self, call: Call) -> Circuit:
+        """Return the circuit that *call* goes through."""
+        key = (call.address, call.method.full_name)
+        circuit = self.circuits.get(key)
+        if circuit is None:
+            circuit = self.circuits[key] = Circuit(
+                self._config,
+                self._runtime.clock.monotonic,
+                self._runtime.random,
+                functools.partial(_report, *key),
+            )
+        return circuit
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Refuse calls while the circuit is open."""
+
+        async def guarded(call: Call) -> Any:
+            with _Guard(self.circuit(call), call.method.full_name):
+                return await inner(call)
+
+        return guarded
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same; a stream that its reader leaves is neutral."""
+
+        async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            with _Guard(self.circuit(call), call.method.full_name):
+                async for reply in inner(call, requests):
+                    yield reply
+
+        return guarded
+
+
+def circuit_breaker(
+    config: CircuitConfig | None = None, runtime: Runtime | None = None
+) -> Callable[[F], F]:
+    """Put any sync or async function behind a circuit of its own.
+
+    While it is open the function is not called and `CircuitOpenError` is raised. The circuit is
+    the decorated function's attribute ``circuit``.
+    """
+
+    def decorate(function: F) -> F:
+        used = runtime or Runtime()
+        name = function.__qualname__
+        circuit = Circuit(
+            config or CircuitConfig(),
+            used.clock.monotonic,
+            used.random,
+            functools.partial(_report, "", name),
+        )
+
+        @functools.wraps(function)
+        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+            with _Guard(circuit, name):
+                return await function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def synchronous(*args: Any, **kwargs: Any) -> Any:
+            with _Guard(circuit, name):
+                return function(*args, **kwargs)
+
+        wrapper: Any = asynchronous if inspect.iscoroutinefunction(function) else synchronous
+        wrapper.circuit = circuit
+        return cast("F", wrapper)
+
+    return decorate
+
+
+def _report(address: str, name: str, old: State, new: State) -> None:
+    log.warning(
+        "circuit breaker", target=address, method=name, was=old.value, state=new.value
+    )

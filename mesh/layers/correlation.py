@@ -1,0 +1,65 @@
+"""Correlation ids: one id that every span, log line and error of a request carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
+from typing import Any
+
+from ..call import Call, Handler, Layer, Prepare, StreamHandler
+from ..metadata import ATTEMPT, CORRELATION_ID
+from ..runtime.clock import Runtime
+from ..scope import Scope, scope
+
+_VALID = re.compile(r"[A-Za-z0-9._~:-]{1,128}")
+
+
+class Correlate(Prepare):
+    """Client: hand on the correlation id of the call being served, or begin one."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def prepare(self, call: Call) -> Call:
+        """Add the id, unless the caller gave one."""
+        if CORRELATION_ID in call.metadata:
+            return call
+        correlation_id = scope.get().correlation_id or self._runtime.new_id()
+        return replace(call, metadata={**call.metadata, CORRELATION_ID: correlation_id})
+
+
+class EnterScope(Layer):
+    """Server: make the call's correlation id, deadline and attempt known to what it calls."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def _enter(self, call: Call) -> None:
+        given = call.metadata.get(CORRELATION_ID, "")
+        attempt = call.metadata.get(ATTEMPT, "1")
+        scope.set(
+            Scope(
+                correlation_id=given if _VALID.fullmatch(given) else self._runtime.new_id(),
+                deadline=call.deadline,
+                attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 4 else 1,
+            )
+        )
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Each call is served in a task, and so in a context, of its own."""
+
+        def enter(call: Call) -> Awaitable[Any]:
+            self._enter(call)
+            return inner(call)
+
+        return enter
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same."""
+
+        def enter(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            self._enter(call)
+            return inner(call, requests)
+
+        return enter

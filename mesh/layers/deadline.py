@@ -1,0 +1,68 @@
+"""Deadlines: every call has one, and none outlives its caller's.
+
+gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..call import Call, Prepare
+from ..errors import Expired
+from ..runtime.clock import Runtime
+from ..scope import scope
+
+#: Kept back from the caller's remaining time, so that our answer still reaches it.
+MARGIN_S = 0.02
+
+
+class ComputeDeadline(Prepare):
+    """Client: min(what the caller asks, its own caller's remainder less a margin, the default)."""
+
+    def __init__(self, runtime: Runtime, default_s: float) -> None:
+        self._runtime = runtime
+        self._default_s = default_s
+
+    def prepare(self, call: Call) -> Call:
+        """Set the deadline; refuse what is too late already."""
+        now = self._runtime.clock.monotonic()
+        own = call.deadline
+        if own == float("inf") and not call.method.kind.value[1]:
+            own = now + self._default_s
+        deadline = min(own, scope.get().deadline - MARGIN_S)
+        if deadline <= now:
+            raise Expired(f"no time is left to call {call.method.full_name}")
+        return replace(call, deadline=deadline)
+
+
+class AttemptTimeout(Prepare):
+    """Client: bound one attempt, if a bound is configured."""
+
+    def __init__(self, runtime: Runtime, timeout_s: float | None) -> None:
+        self._runtime = runtime
+        self._timeout_s = timeout_s
+
+    def prepare(self, call: Call) -> Call:
+        """Move the deadline up for this attempt."""
+        if self._timeout_s is None:
+            return call
+        ends = self._runtime.clock.monotonic() + self._timeout_s
+        return replace(call, deadline=min(call.deadline, ends))
+
+
+class CheckDeadline(Prepare):
+    """Server: a call that has none gets the default; an expired one is refused."""
+
+    def __init__(self, runtime: Runtime, default_s: float) -> None:
+        self._runtime = runtime
+        self._default_s = default_s
+
+    def prepare(self, call: Call) -> Call:
+        """Check, before any work is done."""
+        now = self._runtime.clock.monotonic()
+        if call.deadline <= now:
+            raise Expired(f"{call.method.full_name} arrived after its deadline")
+        if call.deadline == float("inf") and not call.method.kind.value[1]:
+            call = replace(call, deadline=now + self._default_s)
+            scope.set(replace(scope.get(), deadline=call.deadline))
+        return call

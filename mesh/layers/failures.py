@@ -1,0 +1,77 @@
+"""Server: whatever a handler raises leaves as one of our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from ..call import Call, Handler, Layer, StreamHandler
+from ..errors import Internal, MeshError, Unavailable
+from ..metadata import CORRELATION_ID
+from ..runtime.clock import Runtime
+from ..runtime.logs import log
+from ..scope import scope
+
+
+class Failures(Layer):
+    """Our errors pass; anything else is INTERNAL with an id, and its text stays in the log."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def _translate(self, call: Call, error: BaseException) -> MeshError:
+        translated = self._known(error) or self._bug(call, error)
+        translated.info.setdefault(CORRELATION_ID, scope.get().correlation_id)
+        return translated
+
+    def _known(self, error: BaseException) -> MeshError | None:
+        if isinstance(error, MeshError):
+            return error
+        if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
+            return Unavailable("a service behind this one failed", reason="DOWNSTREAM_FAILED")
+        return None
+
+    def _bug(self, call: Call, error: BaseException) -> MeshError:
+        error_id = self._runtime.new_id()
+        log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
+        return Internal("an internal error; its id finds it in the log", info={"error_id": error_id})
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Translate what a handler raises."""
+
+        async def translated(call: Call) -> Any:
+            try:
+                return await inner(call)
+            except Exception as error:
+                raise self._translate(call, error) from error
+            except asyncio.CancelledError as error:
+                if _caller_left():
+                    raise
+                raise self._translate(call, error) from error
+
+        return translated
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same."""
+
+        async def translated(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            try:
+                async for reply in inner(call, requests):
+                    yield reply
+            except Exception as error:
+                raise self._translate(call, error) from error
+            except asyncio.CancelledError as error:
+                if _caller_left():
+                    raise
+                raise self._translate(call, error) from error
+
+        return translated
+
+
+def _caller_left() -> bool:
+    """Whether this task is being cancelled, rather than the handler raising it by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

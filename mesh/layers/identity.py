@@ -1,0 +1,76 @@
+"""Who calls: tokens between the processes of one system.
+
+A token is the process's name and its HMAC under the secret that the processes of one system
+share (the supervisor makes a new one each time). In the `dev` profile a caller without a token
+is `local`, a developer with grpcurl, and may do what a person at a desk may; undoing is for the
+orchestrator alone.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..call import Call, Prepare, Principal
+from ..errors import PermissionDenied, Unauthenticated
+from ..metadata import TOKEN, UNDO_OF
+
+#: May undo what others did: the saga engine's role.
+ORCHESTRATOR = "orchestrator"
+
+
+def make_token(secret: str, name: str) -> str:
+    """Return the token of the process called *name*."""
+    return f"{name}.{hmac.new(secret.encode(), name.encode(), 'sha256').hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Who is known, by name. `anonymous` is who comes without a token, if anybody may."""
+
+    secret: str = field(default="", repr=False)
+    known: Mapping[str, Principal] = field(default_factory=dict)
+    anonymous: Principal | None = None
+
+    def of(self, token: str) -> Principal:
+        """Return whose *token* it is.
+
+        Raises:
+            Unauthenticated: nobody's.
+        """
+        principal = self.known.get(token.partition(".")[0]) if token else self.anonymous
+        if principal is None or (token and not self._genuine(token, principal)):
+            raise Unauthenticated("no caller of this system has that token")
+        return principal
+
+    def _genuine(self, token: str, principal: Principal) -> bool:
+        expected = make_token(self.secret, principal.name)
+        return bool(self.secret) and hmac.compare_digest(token.encode(), expected.encode())
+
+
+class Authenticate(Prepare):
+    """Server: establish the principal; only an orchestrator may undo."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def prepare(self, call: Call) -> Call:
+        """Set the call's principal."""
+        principal = self._identities.of(call.metadata.get(TOKEN, ""))
+        if UNDO_OF in call.metadata and ORCHESTRATOR not in principal.roles:
+            raise PermissionDenied("only an orchestrator may undo")
+        return replace(call, principal=principal)
+
+
+class Identify(Prepare):
+    """Client: say who we are."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def prepare(self, call: Call) -> Call:
+        """Add our token."""
+        if not self._token:
+            return call
+        return replace(call, metadata={**call.metadata, TOKEN: self._token})

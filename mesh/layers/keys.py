@@ -1,0 +1,23 @@
+"""Idempotency keys, client side: every attempt of a mutating call carries the same key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..call import Call, Prepare
+from ..metadata import KEY, OUTSIDE_KEY
+from ..runtime.clock import Runtime
+
+
+class AssignKey(Prepare):
+    """Give a mutating call a key, unless it has one."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def prepare(self, call: Call) -> Call:
+        """Put the key into the metadata."""
+        if call.method.reads or OUTSIDE_KEY in call.metadata:
+            return call
+        key = call.key or call.metadata.get(KEY) or self._runtime.new_id()
+        return replace(call, key=key, metadata={**call.metadata, KEY: key})

@@ -1,0 +1,206 @@
+"""Spans: one for each logical call, one for each further attempt, one for each call served.
+
+Names and attributes follow OpenTelemetry's RPC semantic conventions
+(https://opentelemetry.io/docs/specs/semconv/rpc/rpc-spans/); `rpc.response.status_code` always
+equals the wire. A client span of any status but OK is an error; a server span only if the fault
+is the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from grpc import StatusCode
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Link, Span, SpanKind, Status, Tracer
+from opentelemetry.trace import StatusCode as SpanStatus
+
+from ..call import Call, Handler, Layer, StreamHandler
+from ..errors import MeshError
+from ..metadata import CORRELATION_ID, OUTSIDE_TRACEPARENT, TRACEPARENT
+from ..scope import format_traceparent, parent_of, parse_traceparent, scope
+
+#: On a server span only these are errors; any other status is the client's affair.
+SERVER_FAULTS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+
+
+def status_of(error: BaseException) -> tuple[StatusCode, str]:
+    """Return (status, reason) as they go over the wire."""
+    if isinstance(error, MeshError):
+        return error.status, error.reason
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return StatusCode.CANCELLED, "CANCELLED"
+    return StatusCode.UNKNOWN, type(error).__name__
+
+
+@contextmanager
+def _ended(span: Span, server: bool) -> Iterator[None]:
+    """End *span* with the status of the block."""
+    try:
+        yield
+    except BaseException as error:
+        status, reason = status_of(error)
+        span.set_attribute("rpc.response.status_code", status.name)
+        if not server or status in SERVER_FAULTS:
+            span.set_attribute("error.type", reason)
+            span.set_status(Status(SpanStatus.ERROR, reason))
+        elif reason:
+            span.set_attribute("mesh.refusal", reason)
+        raise
+    else:
+        span.set_attribute("rpc.response.status_code", "OK")
+    finally:
+        span.end()
+
+
+def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
+    return {
+        "rpc.system.name": "grpc",
+        "rpc.method": call.method.full_name,
+        "mesh.correlation_id": correlation_id,
+    }
+
+
+class TraceServer(Layer):
+    """Server: a span that continues the caller's trace and is current while we serve."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    @contextmanager
+    def _span(self, call: Call) -> Iterator[None]:
+        outside = parse_traceparent(call.metadata.get(OUTSIDE_TRACEPARENT, ""))
+        span = self._tracer.start_span(
+            call.method.full_name,
+            context=parent_of(call.metadata),
+            kind=SpanKind.SERVER,
+            attributes=_attributes(call, scope.get().correlation_id),
+            links=[Link(outside)] if outside else None,
+        )
+        otel_context.attach(trace.set_span_in_context(span))
+        with _ended(span, server=True):
+            yield
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Each call is served in a context of its own, so nothing needs detaching."""
+
+        async def traced(call: Call) -> Any:
+            with self._span(call):
+                return await inner(call)
+
+        return traced
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """One span for the whole stream."""
+
+        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            with self._span(call):
+                async for reply in inner(call, requests):
+                    yield reply
+
+        return traced
+
+
+class TraceCall(Layer):
+    """Client: the logical call, around all its attempts. The first attempt carries its id."""
+
+    def __init__(self, tracer: Tracer, target: str) -> None:
+        self._tracer = tracer
+        self._target = target
+
+    def _start(self, call: Call) -> tuple[Span, Call]:
+        # A parent given with the call (a saga's segment) goes before the current span.
+        parent = parent_of(call.metadata) if TRACEPARENT in call.metadata else None
+        attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
+        attributes["server.address"] = self._target
+        span = self._tracer.start_span(
+            call.method.full_name, context=parent, kind=SpanKind.CLIENT, attributes=attributes
+        )
+        return span, _carrying(call, span)
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Trace a call."""
+
+        async def traced(call: Call) -> Any:
+            span, call = self._start(call)
+            with _ended(span, server=False):
+                return await inner(call)
+
+        return traced
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """Trace a stream."""
+
+        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            span, call = self._start(call)
+            with _ended(span, server=False):
+                async for reply in inner(call, requests):
+                    yield reply
+
+        return traced
+
+
+class TraceAttempt(Layer):
+    """Client: a child span for each attempt after the first."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def _start(self, call: Call) -> tuple[Span, Call]:
+        attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
+        attributes["rpc.retry_count"] = call.attempt - 1
+        span = self._tracer.start_span(
+            call.method.full_name,
+            context=parent_of(call.metadata),
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+        )
+        return span, _carrying(call, span)
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Trace an attempt."""
+
+        async def traced(call: Call) -> Any:
+            if call.attempt == 1:
+                return await inner(call)
+            span, call = self._start(call)
+            with _ended(span, server=False):
+                return await inner(call)
+
+        return traced
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same."""
+
+        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            if call.attempt == 1:
+                async for reply in inner(call, requests):
+                    yield reply
+                return
+            span, call = self._start(call)
+            with _ended(span, server=False):
+                async for reply in inner(call, requests):
+                    yield reply
+
+        return traced
+
+
+def _carrying(call: Call, span: Span) -> Call:
+    traceparent = format_traceparent(span.get_span_context())
+    if not traceparent:
+        return call
+    return replace(call, metadata={**call.metadata, TRACEPARENT: traceparent})

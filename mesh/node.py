@@ -1,0 +1,32 @@
+"""A process of the mesh: what every layer of its stacks is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from .call import Principal
+from .layers.identity import Identities
+from .runtime.clock import Runtime
+from .runtime.metrics import Metrics
+
+
+#: A developer on the same machine. May do what a person may: never undo.
+LOCAL = Principal("local", frozenset({"sales"}))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One process: who it is, what it runs on, where it reports to.
+
+    `token` is what it shows to others; `identities` is how it knows them. Without either it
+    trusts whoever reaches it, which is right only in tests and on a developer's machine.
+    """
+
+    name: str = "local"
+    runtime: Runtime = field(default_factory=Runtime)
+    tracer: Tracer = field(default_factory=NoOpTracer)
+    metrics: Metrics = field(default_factory=Metrics)
+    identities: Identities = Identities(anonymous=LOCAL)
+    token: str = ""

@@ -1,0 +1,170 @@
+"""One supervised child process: started, found ready, restarted when it dies, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..layers.backoff import Backoff
+from .clock import Runtime
+
+#: Between a death and the restart; a child that lived this long starts over with short delays.
+RESTART = Backoff(base_s=0.5, max_s=10.0)
+HEALTHY_AFTER_S = 30.0
+READY_TIMEOUT_S = 60.0
+READY_POLL_S = 0.05
+STOP_TIMEOUT_S = 20.0
+#: How much of its log is shown when a child dies.
+TAIL_LINES = 8
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ChildError(RuntimeError):
+    """A child does not come up; the message says why, as far as it is known."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run. `ready` answers whether it serves."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    ready: Callable[[], Awaitable[bool]]
+
+
+class Child:
+    """Keeps one process running. `say` gets a line for people whenever something happens."""
+
+    def __init__(self, spec: Spec, runtime: Runtime, say: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self._runtime = runtime
+        self._say = say
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else None
+
+    async def start(self) -> None:
+        """Start it, and return once it serves.
+
+        Raises:
+            ChildError: it died first, or took too long.
+        """
+        await self._spawn()
+        await self._until_ready()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Ask it to drain; kill it if it takes too long."""
+        self._stopping = True
+        if self._keeper:
+            self._keeper.cancel()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._say(f"{self.spec.name}: did not stop in {STOP_TIMEOUT_S:.0f} s, killed")
+            process.kill()
+            await process.wait()
+
+    async def _spawn(self) -> None:
+        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.spec.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.spec.command,
+                env=dict(self.spec.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    async def _until_ready(self) -> None:
+        process, monotonic = self._process, self._runtime.clock.monotonic
+        assert process is not None
+        ends = monotonic() + READY_TIMEOUT_S
+        while not await self.spec.ready():
+            if process.returncode is not None:
+                raise ChildError(f"{self.spec.name} {_how(process.returncode)}{self._tail()}")
+            if monotonic() > ends:
+                raise ChildError(
+                    f"{self.spec.name} does not serve after {READY_TIMEOUT_S:.0f} s{self._tail()}"
+                )
+            await self._runtime.clock.sleep(READY_POLL_S)
+
+    async def _keep(self) -> None:
+        deaths = 0
+        while True:
+            assert self._process is not None
+            began = self._runtime.clock.monotonic()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            lived_s = self._runtime.clock.monotonic() - began
+            deaths = 1 if lived_s > HEALTHY_AFTER_S else deaths + 1
+            self.restarts += 1
+            delay_s = RESTART.ceiling_s(deaths)
+            self._say(f"{self.spec.name} {_how(code)}; restarting in {delay_s:.1f} s")
+            await self._runtime.clock.sleep(delay_s)
+            await self._spawn()
+            try:
+                await self._until_ready()
+            except ChildError as error:
+                self._say(str(error))
+            else:
+                self._say(f"{self.spec.name} serves again (pid {self.pid})")
+
+    def _tail(self) -> str:
+        try:
+            lines = self.spec.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        except OSError:
+            return ""
+        shown = "".join(f"\n    {line}" for line in lines)
+        return f"; the end of {self.spec.log}:{shown}"
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _die_with_parent() -> None:
+    """No child outlives a supervisor that was killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+async def answers_http(url: str) -> bool:
+    """Whether *url* answers 200."""
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310  # our own URL
+                return bool(reply.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    return await asyncio.to_thread(ask)

@@ -1,0 +1,162 @@
+"""The life of a service's process: put together, serve, drain.
+
+Drain: say NOT_SERVING, give clients the time to notice, refuse new calls, finish those under
+way; then stop sagas and effects where they stand and close the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ..client import Channel, Policy
+from ..layers.identity import Identities, make_token
+from ..node import LOCAL, Node
+from ..server import Application
+from ..service import Service
+from ..storage.migrate import migrations, own_migrations
+from ..storage.sqlite import SqliteStore
+from ..transport.grpc_client import GrpcTransport
+from ..transport.grpc_server import GrpcServer
+from ..transport.memory import MemoryNetwork
+from ..transport.port import Transport
+from .clock import Runtime
+from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ServiceConfig
+from .logs import configure_logging, log
+from .telemetry import Telemetry
+
+#: How long clients have to notice that we are about to stop, and calls to finish.
+NOTICE_S = 0.5
+GRACE_S = 10.0
+
+
+class ServiceProcess:
+    """One service of *config*, served over gRPC.
+
+    Several in one process share a `MemoryNetwork`: they call each other without sockets.
+    """
+
+    def __init__(self, config: Config, name: str, network: MemoryNetwork | None = None) -> None:
+        self._config = config
+        self._settings: ServiceConfig = config.service(name)
+        self._runtime = Runtime()
+        self._telemetry = Telemetry(name)
+        self._network = network
+        self._node = Node(
+            name=name,
+            runtime=self._runtime,
+            tracer=self._telemetry.tracer,
+            identities=Identities(config.token_secret, config.principals, anonymous=LOCAL),
+            token=make_token(config.token_secret, name) if config.token_secret else "",
+        )
+        self._transport: Transport = network or GrpcTransport(self._runtime)
+        self._health = health.aio.HealthServicer()
+        self._server = GrpcServer(self._runtime)
+        self._application: Application | None = None
+        self._store: SqliteStore | None = None
+
+    async def start(self) -> None:
+        """Open the database, take up what was left unfinished, and serve.
+
+        Raises:
+            PortInUseError: somebody else listens there.
+            StorageError: another process has the database.
+        """
+        service = load_service(self._settings)
+        # The port first: of two that were started by mistake the second must not touch the data.
+        server = self._server.server
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        schema = migrations(service.schema) if service.schema else []
+        self._store = SqliteStore(
+            self._config.data_dir / f"{self._settings.name}.db",
+            self._runtime,
+            [*own_migrations(), *schema],
+        )
+        once = replace(Policy(), retry=None)
+        self._application = application = Application(
+            self._node,
+            service,
+            self._store,
+            connect=self._connect,
+            connect_once=functools.partial(self._connect, policy=once),
+        )
+        self._server.add(application.routes)
+        served = sorted({route.method.service for route in application.routes.values()})
+        reflection.enable_server_reflection([*served, *_OWN_SERVICES], server)
+        if self._network:
+            self._network.serve(self._config.address_of(self._settings.name), application.routes)
+        await self._server.start(f"{self._config.bind}:{self._settings.port}")
+        self._serve_metrics()
+        await application.resume()
+        for name in ("", *served):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", port=self._settings.port, services=served)
+
+    async def drain(self) -> None:
+        """Stop without losing a call."""
+        await self._health.enter_graceful_shutdown()
+        await self._runtime.clock.sleep(NOTICE_S)
+        await self._server.stop(GRACE_S)
+        if self._application:
+            await self._application.stop()
+        await self._transport.close()
+        if self._store:
+            await self._store.close()
+        await self._telemetry.close(self._runtime.offload)
+        log.info("stopped")
+
+    def _connect(self, target: str, policy: Policy | None = None) -> Channel:
+        addresses = [self._config.address_of(target)]
+        return Channel(self._node, target, addresses, self._transport, policy)
+
+    def _serve_metrics(self) -> None:
+        port = self._settings.port + ADMIN_PORT_OFFSET
+        try:
+            self._node.metrics.serve("127.0.0.1", port)
+        except OSError as error:
+            raise ConfigError(f"cannot serve /metrics on port {port}: {error.strerror}") from None
+
+
+_OWN_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+def load_service(settings: ServiceConfig) -> Service[Any]:
+    """Import the module of *settings* and return its `service`.
+
+    Raises:
+        ConfigError: there is no such module, or nothing called `service` in it.
+    """
+    try:
+        module = importlib.import_module(settings.module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"[service.{settings.name}] module: {error}") from None
+    service = getattr(module, "service", None)
+    if not isinstance(service, Service):
+        raise ConfigError(f"{settings.module} has no `service`")
+    return service
+
+
+async def serve(config: Config, names: Sequence[str]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Several *names* share this process."""
+    configure_logging(names[0] if len(names) == 1 else "all", config.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    network = MemoryNetwork(Runtime()) if len(names) > 1 else None
+    processes = [ServiceProcess(config, name, network) for name in names]
+    try:
+        for process in processes:
+            await process.start()
+        await stop.wait()
+    finally:
+        for process in reversed(processes):
+            await process.drain()

@@ -1,0 +1,33 @@
+"""Prometheus metrics of one process, named by OpenTelemetry's semantic conventions."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The registry of a process and what the mesh records in it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.call_duration = cache(self._call_duration)
+        self.sagas = Gauge(
+            "mesh_sagas_running", "Sagas in flight in this process", registry=self.registry
+        )
+
+    def _call_duration(self, side: str) -> Histogram:
+        return Histogram(
+            f"rpc_{side}_call_duration_seconds",
+            f"Duration of RPCs, {side} side",
+            ("rpc_method", "rpc_response_status_code"),
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer ``/metrics`` on *port*."""
+        start_http_server(port, addr=host, registry=self.registry)

@@ -1,0 +1,337 @@
+"""The journal: the durable memory of sagas, and the fence that keeps two engines apart.
+
+Every write goes through `save`, under the fencing token (`epoch`) of whoever claimed the saga;
+an engine that lost its saga finds out at its next write, before it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+
+from ..call import Method
+from ..errors import MeshError, Refused, from_status, to_status
+from ..storage.port import Store, Tx
+from .v1 import saga_pb2 as pb
+
+#: A saga in one of these has ended, or waits for a person.
+TERMINAL = (pb.Saga.COMPLETED, pb.Saga.FAILED)
+RUNNABLE = (pb.Saga.PENDING, pb.Saga.EXECUTING, pb.Saga.COMPENSATING)
+
+
+# Neither of these two may be swallowed by an `except Exception` in a saga.
+
+
+class FencedError(BaseException):
+    """Somebody else has claimed the saga."""
+
+
+class AbandonedError(BaseException):
+    """The saga was cancelled or ran out of time; what was done is to be undone."""
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+@dataclass
+class StepRow:
+    """One step as the journal knows it."""
+
+    position: int
+    method: str
+    request: bytes
+    started_at: float
+    undo_method: str = ""
+    undo_request: bytes = b""
+    state: pb.SagaStep.State.ValueType = pb.SagaStep.INTENT
+    answer: bytes = b""
+    attempts: int = 0
+    undo_state: pb.SagaStep.UndoState.ValueType = pb.SagaStep.UNDO_STATE_UNSPECIFIED
+    undo_attempts: int = 0
+    ended_at: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the outcome is known."""
+        return self.state not in (pb.SagaStep.INTENT, pb.SagaStep.UNKNOWN)
+
+    def refusal(self) -> MeshError:
+        """Return the answer of a refused step."""
+        return from_status(Status.FromString(self.answer))
+
+    def give(self) -> Message:
+        """Return the reply, or raise the refusal."""
+        if self.state == pb.SagaStep.REFUSED:
+            raise self.refusal()
+        return Method.at(self.method).reply_type.FromString(self.answer)
+
+
+@dataclass
+class SagaRow:
+    """One saga as the journal knows it."""
+
+    saga_id: str
+    name: str
+    version: int
+    key: str
+    request: bytes
+    correlation_id: str
+    traceparent: str
+    created_at: float
+    deadline_at: float
+    state: pb.Saga.State.ValueType = pb.Saga.PENDING
+    epoch: int = 0
+    resumes: int = 0
+    cancel_reason: str | None = None
+    pivoted: bool = False
+    failed_step: str = ""
+    refusal: bytes = b""
+    segment: str = ""
+    updated_at: float = 0.0
+    steps: list[StepRow] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.state in TERMINAL
+
+    def error(self) -> MeshError | None:
+        """Return why it was undone, or None."""
+        return from_status(Status.FromString(self.refusal)) if self.refusal else None
+
+    def refuse(self, step: str, refusal: MeshError) -> None:
+        """Note what made it fail."""
+        self.failed_step = step
+        self.refusal = to_status(refusal).SerializeToString(deterministic=True)
+
+
+_SAGA = (
+    "saga_id, name, version, key, request, correlation_id, traceparent, created_at, deadline_at,"
+    " state, epoch, resumes, cancel_reason, pivoted, failed_step, refusal, segment, updated_at"
+)
+_STEP = (
+    "position, method, request, started_at, undo_method, undo_request, state, answer, attempts,"
+    " undo_state, undo_attempts, ended_at"
+)
+
+
+class Journal:
+    """The sagas of one database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def add(self, row: SagaRow) -> SagaRow:
+        """Insert *row*, or return the saga that has its name and key already."""
+
+        async def work(tx: Tx) -> SagaRow:
+            found = await tx.execute(
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2", row.name, row.key
+            )
+            if found:
+                return _saga(found[0])
+            await tx.execute(
+                "INSERT INTO mesh_sagas (saga_id, name, version, key, request, state,"
+                " correlation_id, traceparent, created_at, updated_at, deadline_at)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)",
+                row.saga_id,
+                row.name,
+                row.version,
+                row.key,
+                row.request,
+                row.state,
+                row.correlation_id,
+                row.traceparent,
+                row.created_at,
+                row.deadline_at,
+            )
+            return row
+
+        return await self._store.write(work)
+
+    async def claim(self, sagas: Container[tuple[str, int]]) -> list[SagaRow]:
+        """Claim every unfinished saga whose (name, version) is in *sagas*; raise their fences."""
+
+        async def work(tx: Tx) -> list[SagaRow]:
+            found = await tx.execute(
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE state IN (1, 2, 4) ORDER BY saga_id"
+            )
+            claimed = [s for s in map(_saga, found) if (s.name, s.version) in sagas]
+            for saga in claimed:
+                saga.epoch += 1
+                saga.steps = await _steps(tx, saga.saga_id)
+                await tx.execute(
+                    "UPDATE mesh_sagas SET epoch = $2 WHERE saga_id = $1", saga.saga_id, saga.epoch
+                )
+            return claimed
+
+        return await self._store.write(work)
+
+    async def save(
+        self, saga: SagaRow, *steps: StepRow, intent: bool = False, pivot: bool = False
+    ) -> None:
+        """Write *saga* and *steps* in one commit.
+
+        With *intent* it is the intent of a step that is written, and the moment when a saga
+        learns that it was cancelled or is out of time. Written as the *pivot*'s, it is the last
+        such moment.
+
+        Raises:
+            FencedError: another engine has it; nothing was written.
+            AbandonedError: it must not go on; nothing was written.
+        """
+
+        async def work(tx: Tx) -> float:
+            now = tx.now()
+            rows = await tx.execute(
+                "UPDATE mesh_sagas SET state = $3, resumes = $4, pivoted = $5, failed_step = $6,"
+                " refusal = $7, segment = $8, updated_at = $9"
+                " WHERE saga_id = $1 AND epoch = $2 RETURNING cancel_reason",
+                saga.saga_id,
+                saga.epoch,
+                saga.state,
+                saga.resumes,
+                int(saga.pivoted or pivot),
+                saga.failed_step,
+                saga.refusal,
+                saga.segment,
+                now,
+            )
+            if not rows:
+                raise FencedError(saga.saga_id)
+            saga.cancel_reason = rows[0][0]
+            if intent:
+                check_abandoned(saga, now)
+            for step in steps:
+                await _put_step(tx, saga.saga_id, step)
+            return now
+
+        saga.updated_at = await self._store.write(work)
+        saga.pivoted = saga.pivoted or pivot
+
+    async def ask_to_cancel(self, saga_id: str, reason: str) -> bool:
+        """Note that somebody wants it cancelled; false if it is too late for that."""
+
+        async def work(tx: Tx) -> bool:
+            rows = await tx.execute(
+                "UPDATE mesh_sagas SET cancel_reason = COALESCE(cancel_reason, $2)"
+                " WHERE saga_id = $1 AND state IN (1, 2) AND pivoted = 0 RETURNING saga_id",
+                saga_id,
+                reason,
+            )
+            return bool(rows)
+
+        return await self._store.write(work)
+
+    async def get(self, saga_id: str) -> SagaRow | None:
+        """Return a saga with its steps."""
+
+        async def work(tx: Tx) -> SagaRow | None:
+            rows = await tx.execute(f"SELECT {_SAGA} FROM mesh_sagas WHERE saga_id = $1", saga_id)
+            return await _with_steps(tx, rows)
+
+        return await self._store.read(work)
+
+    async def find(self, name: str, key: str) -> SagaRow | None:
+        """Return the saga that its starter knows as *key*, with its steps."""
+
+        async def work(tx: Tx) -> SagaRow | None:
+            rows = await tx.execute(
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2", name, key
+            )
+            return await _with_steps(tx, rows)
+
+        return await self._store.read(work)
+
+    async def list(self, name: str, state: int, after: str, limit: int) -> list[SagaRow]:
+        """Return sagas in order of their ids, without steps. "" and 0 mean any."""
+
+        async def work(tx: Tx) -> list[SagaRow]:
+            rows = await tx.execute(
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE saga_id > $1 AND ($2 = '' OR name = $2)"
+                " AND ($3 = 0 OR state = $3) ORDER BY saga_id LIMIT $4",
+                after,
+                name,
+                state,
+                limit,
+            )
+            return [_saga(row) for row in rows]
+
+        return await self._store.read(work)
+
+
+def check_abandoned(saga: SagaRow, now: float) -> None:
+    """Raise if the saga was cancelled or is out of time, and can still be undone."""
+    if saga.pivoted:
+        return
+    if saga.cancel_reason is not None:
+        raise AbandonedError(Refused(saga.cancel_reason or "cancelled", reason="CANCELLED"))
+    if now >= saga.deadline_at:
+        raise AbandonedError(Refused("the saga ran out of time", reason="SAGA_DEADLINE"))
+
+
+async def _with_steps(tx: Tx, rows: list[tuple[object, ...]]) -> SagaRow | None:
+    if not rows:
+        return None
+    saga = _saga(rows[0])
+    saga.steps = await _steps(tx, saga.saga_id)
+    return saga
+
+
+async def _steps(tx: Tx, saga_id: str) -> list[StepRow]:
+    rows = await tx.execute(
+        f"SELECT {_STEP} FROM mesh_saga_steps WHERE saga_id = $1 ORDER BY position", saga_id
+    )
+    return [
+        StepRow(
+            position=row[0],
+            method=row[1],
+            request=bytes(row[2]),
+            started_at=row[3],
+            undo_method=row[4],
+            undo_request=bytes(row[5] or b""),
+            state=row[6],
+            answer=bytes(row[7] or b""),
+            attempts=row[8],
+            undo_state=row[9],
+            undo_attempts=row[10],
+            ended_at=row[11],
+        )
+        for row in rows
+    ]
+
+
+async def _put_step(tx: Tx, saga_id: str, step: StepRow) -> None:
+    await tx.execute(
+        f"INSERT INTO mesh_saga_steps (saga_id, {_STEP})"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " ON CONFLICT (saga_id, position) DO UPDATE SET state = excluded.state,"
+        " answer = excluded.answer, attempts = excluded.attempts,"
+        " undo_state = excluded.undo_state, undo_attempts = excluded.undo_attempts,"
+        " ended_at = excluded.ended_at",
+        saga_id,
+        step.position,
+        step.method,
+        step.request,
+        step.started_at,
+        step.undo_method,
+        step.undo_request,
+        step.state,
+        step.answer,
+        step.attempts,
+        step.undo_state,
+        step.undo_attempts,
+        step.ended_at,
+    )
+
+
+def _saga(row: tuple[object, ...]) -> SagaRow:
+    values = dict(zip(_SAGA.split(", "), row, strict=True))
+    values["request"] = bytes(values["request"])  # type: ignore[call-overload]
+    values["refusal"] = bytes(values["refusal"] or b"")  # type: ignore[call-overload]
+    values["pivoted"] = bool(values["pivoted"])
+    return SagaRow(**values)  # type: ignore[arg-type]

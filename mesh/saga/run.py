@@ -1,0 +1,216 @@
+"""One run of one saga: forward through its function, or backward through its journal.
+
+One commit for each step: the answer of step k and the intent of step k+1 together, before step
+k+1 is called. A definite refusal compensates; an unknown outcome is asked again until it is
+known, or until the saga is abandoned, and is then undone like a done step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from ..call import Call, Method
+from ..dial import Remote
+from ..errors import CircuitOpenError, MeshError, Refused, to_status
+from ..layers.backoff import Backoff
+from ..metadata import UNDO_OF
+from ..runtime.clock import Runtime
+from ..runtime.logs import log
+from .journal import AbandonedError, Journal, SagaRow, StepRow, check_abandoned
+from .steps import Saga, Steps
+from .v1 import saga_pb2 as pb
+
+#: An undo that was answered with an error this often is given up; silence is never counted.
+UNDO_ANSWERS_MAX = 10
+
+
+class DivergedError(RuntimeError):
+    """The function does not do what its journal says it did."""
+
+
+@dataclass
+class Run:
+    """A saga being run in this process."""
+
+    row: SagaRow
+    saga: Saga[Any, Any]
+    clients: Any
+    remotes: dict[str, Remote]
+    journal: Journal
+    runtime: Runtime
+    backoff: Backoff
+
+    def __post_init__(self) -> None:
+        self._unsaved: list[StepRow] = []
+        self._last: StepRow | None = None
+
+    async def to_the_end(self) -> None:
+        """Go on from where the journal stands.
+
+        Raises:
+            FencedError: another engine has the saga.
+            Exception: the function has a bug.
+        """
+        if self.row.state == pb.Saga.COMPENSATING:
+            return await self._compensate()
+        request = self.saga.request_type.FromString(self.row.request)
+        self.row.state = pb.Saga.EXECUTING
+        try:
+            await self.saga.function(Steps(self.row.saga_id, self), self.clients, request)
+        except AbandonedError as abandoned:
+            await self._fail(abandoned.refusal)
+        except Refused as refused:
+            await (self._park(refused) if self.row.pivoted else self._fail(refused))
+        else:
+            self.row.state = pb.Saga.COMPLETED
+            await self._save()
+
+    def now(self) -> float:
+        """Return when the last answered step ended."""
+        ended = self._last.ended_at if self._last else None
+        return self.row.created_at if ended is None else ended
+
+    async def make(
+        self,
+        position: int,
+        remote: Remote,
+        request: Message,
+        undo: tuple[Method, Message] | None,
+        pivot: bool,
+    ) -> Any:
+        """Make the step at *position*, unless the journal has its answer."""
+        step = self._recorded(position, remote.method, request)
+        if step is None:
+            step = StepRow(
+                position=position,
+                method=remote.method.path,
+                request=request.SerializeToString(deterministic=True),
+                started_at=self.runtime.clock.wall(),
+                undo_method=undo[0].path if undo else "",
+                undo_request=undo[1].SerializeToString(deterministic=True) if undo else b"",
+            )
+            await self._save(step, intent=True, pivot=pivot)
+            self.row.steps.append(step)
+        self._last = step
+        if not step.answered:
+            await self._ask(step, remote, request)
+            if pivot and step.state == pb.SagaStep.REFUSED:
+                self.row.pivoted = False
+        return step.give()
+
+    def _recorded(self, position: int, method: Method, request: Message) -> StepRow | None:
+        if position > len(self.row.steps):
+            return None
+        step = self.row.steps[position - 1]
+        if step.method != method.path or method.request_type.FromString(step.request) != request:
+            raise DivergedError(
+                f"{self.saga.name} v{self.saga.version}: step {position} was {step.method},"
+                f" is now {method.path} or has another request. Raise the saga's version."
+            )
+        return step
+
+    async def _save(self, *steps: StepRow, intent: bool = False, pivot: bool = False) -> None:
+        """Commit what became known and what is to be done next."""
+        await self.journal.save(self.row, *self._unsaved, *steps, intent=intent, pivot=pivot)
+        self._unsaved.clear()
+
+    async def _ask(self, step: StepRow, remote: Remote, request: Message) -> None:
+        """Call until the outcome is known; note it."""
+        key = f"{self.row.saga_id}/{step.position}"
+        for tries in itertools.count(1):
+            step.attempts += 1
+            try:
+                reply = await remote.send(_call(remote, request, key))
+            except Refused as refused:
+                self._answer(step, pb.SagaStep.REFUSED, to_status(refused))
+                return
+            except MeshError as error:
+                await self._pause(tries, remote, error)
+                check_abandoned(self.row, self.runtime.clock.wall())
+            else:
+                self._answer(step, pb.SagaStep.DONE, reply)
+                return
+
+    def _answer(self, step: StepRow, state: pb.SagaStep.State.ValueType, answer: Message) -> None:
+        step.state = state
+        step.answer = answer.SerializeToString(deterministic=True)
+        step.ended_at = self.runtime.clock.wall()
+        self._unsaved.append(step)
+
+    async def _fail(self, refusal: Refused) -> None:
+        self.row.refuse(Method.at(self._last.method).full_name if self._last else "", refusal)
+        self.row.state = pb.Saga.COMPENSATING
+        for step in self.row.steps:
+            if step.state == pb.SagaStep.INTENT:
+                step.state = pb.SagaStep.UNKNOWN
+            made = step.state in (pb.SagaStep.DONE, pb.SagaStep.UNKNOWN)
+            if step.undo_method and made:
+                step.undo_state = pb.SagaStep.UNDO_PENDING
+        self._unsaved = list(self.row.steps)
+        if any(step.undo_state for step in self.row.steps):
+            await self._save()
+        await self._compensate()
+
+    async def _compensate(self) -> None:
+        """Undo, newest first, from the journal alone."""
+        pending = [s for s in self.row.steps if s.undo_state == pb.SagaStep.UNDO_PENDING]
+        for step in reversed(pending):
+            if self._unsaved:
+                await self._save()
+            await self._undo(step)
+            self._unsaved.append(step)
+        failed = any(s.undo_state == pb.SagaStep.UNDO_FAILED for s in self.row.steps)
+        self.row.state = pb.Saga.PARKED if failed else pb.Saga.FAILED
+        await self._save()
+
+    async def _undo(self, step: StepRow) -> None:
+        """Call the undo until it is answered. A failed one does not stop the others."""
+        remote = self.remotes[step.undo_method]
+        request = remote.method.request_type.FromString(step.undo_request)
+        do = f"{self.row.saga_id}/{step.position}"
+        for tries in itertools.count(1):
+            step.undo_attempts += 1
+            try:
+                await remote.send(_call(remote, request, f"{do}/undo", f"{step.method} {do}"))
+            except MeshError as error:
+                # Only what our own services said counts: a refusal at once, since it is final.
+                answered = isinstance(error, Refused) or error.reason == "INTERNAL"
+                ceiling = 1 if isinstance(error, Refused) else UNDO_ANSWERS_MAX
+                if answered and step.undo_attempts >= ceiling:
+                    step.undo_state = pb.SagaStep.UNDO_FAILED
+                    log.error("undo failed", saga_id=self.row.saga_id, step=step.method)
+                    return
+                await self._pause(tries, remote, error)
+            else:
+                step.undo_state = pb.SagaStep.UNDO_DONE
+                step.state = pb.SagaStep.UNDONE
+                return
+
+    async def _park(self, refused: Refused) -> None:
+        assert self._last is not None  # a pivot was made
+        self.row.refuse(Method.at(self._last.method).full_name, refused)
+        self.row.state = pb.Saga.PARKED
+        log.error("saga parked", saga_id=self.row.saga_id, reason=refused.reason)
+        await self._save()
+
+    async def _pause(self, tries: int, remote: Remote, error: MeshError) -> None:
+        delay_s = self.backoff.delay_s(tries, self.runtime.random)
+        if isinstance(error, CircuitOpenError):
+            delay_s += error.retry_after_s or 0.0
+        log.info(
+            "saga waits to ask again",
+            saga_id=self.row.saga_id,
+            step=remote.method.full_name,
+            reason=error.reason,
+            tries=tries,
+        )
+        await self.runtime.clock.sleep(delay_s)
+
+
+def _call(remote: Remote, request: Message, key: str, undo_of: str = "") -> Call:
+    metadata = {UNDO_OF: undo_of} if undo_of else {}
+    return Call(remote.method, request, deadline=float("inf"), metadata=metadata, key=key)

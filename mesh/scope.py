@@ -1,0 +1,79 @@
+"""What a call being served hands down to the calls it makes: correlation, deadline, attempt.
+
+The current span goes the same way, in OpenTelemetry's own context. Work that outlives its caller
+(a saga, an open effect) is run `detached`: with the correlation and the trace, without the
+deadline.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from .metadata import CORRELATION_ID, TRACEPARENT
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The facts that are inherited. `deadline` is on the runtime's monotonic clock."""
+
+    correlation_id: str = ""
+    deadline: float = float("inf")
+    attempt: int = 1
+
+
+#: The scope of the call being served; empty outside of one.
+scope: ContextVar[Scope] = ContextVar("mesh_scope", default=Scope())
+
+
+def format_traceparent(span: SpanContext) -> str:
+    """Return the W3C form of *span* (https://www.w3.org/TR/trace-context/), "" if invalid."""
+    if not span.is_valid:
+        return ""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+
+
+def parse_traceparent(text: str) -> SpanContext | None:
+    """Return the remote span that *text* names, or None if it names none."""
+    match = _TRACEPARENT.fullmatch(text)
+    if not match:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    span = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return span if span.is_valid else None
+
+
+def parent_of(metadata: Mapping[str, str]) -> Context:
+    """Return the OpenTelemetry context whose span is the one that *metadata* carries."""
+    span = parse_traceparent(metadata.get(TRACEPARENT, ""))
+    return trace.set_span_in_context(NonRecordingSpan(span), Context()) if span else Context()
+
+
+def current_traceparent() -> str:
+    """Return the current span in the W3C form, "" if there is none."""
+    return format_traceparent(trace.get_current_span().get_span_context())
+
+
+def detached(metadata: Mapping[str, str]) -> contextvars.Context:
+    """Return a fresh context for work that outlives its caller.
+
+    Correlation and trace come from *metadata*; there is no deadline.
+    """
+    context = contextvars.Context()
+
+    def enter() -> None:
+        scope.set(Scope(correlation_id=metadata.get(CORRELATION_ID, "")))
+        otel_context.attach(parent_of(metadata))
+
+    context.run(enter)
+    return context

@@ -1,0 +1,109 @@
+"""THE server stack, and how a service is put behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .call import Call, Kind, Layer, Method, stack, stack_stream
+from .dial import Dial
+from .effects import Effects
+from .execution import in_transaction, on_snapshot, with_context, with_context_stream
+from .layers.correlation import EnterScope
+from .layers.deadline import CheckDeadline
+from .layers.failures import Failures
+from .layers.identity import Authenticate
+from .layers.observe import Observe
+from .layers.tracing import TraceServer
+from .layers.validation import Validate
+from .node import Node
+from .saga.admin import saga_service
+from .saga.engine import SagaEngine
+from .service import Context, Service
+from .storage.port import Store
+from .transport.port import Route
+
+#: What a call without a deadline gets.
+DEFAULT_TIMEOUT_S = 30.0
+
+
+def server_layers(node: Node) -> list[Layer]:
+    """Return the layers of every call served, in the order in which it meets them."""
+    return [
+        EnterScope(node.runtime),  # first: all that follows logs and traces with its correlation
+        TraceServer(node.tracer),  # around everything that can take time or fail
+        Observe(node.metrics, node.runtime, "server"),  # sees the same status as the span
+        Failures(node.runtime),  # everything above sees only our errors
+        CheckDeadline(node.runtime, DEFAULT_TIMEOUT_S),  # before any work is done
+        Authenticate(node.identities),  # who is it; all below may ask
+        Validate(),  # the handler sees only requests that obey their contract
+    ]  # then the handler: keys, barrier and transaction, see mesh.execution
+
+
+class Application:
+    """A service, its database, its clients and its sagas, ready to be served.
+
+    Args:
+        node: the process.
+        service: what is served.
+        store: its database.
+        connect: opens a channel to a target, for calls of handlers.
+        connect_once: the same without retries, for sagas: the engine owns their retry.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        service: Service[Any],
+        store: Store,
+        connect: Callable[[str], Any],
+        connect_once: Callable[[str], Any],
+    ) -> None:
+        service.check()
+        self.service = service
+        self.store = store
+        self._node = node
+        self._clients = service.clients(Dial(connect)) if service.clients else None
+        self.engine: SagaEngine | None = None
+        if service.sagas:
+            dial = Dial(connect_once)
+            clients = service.clients(dial) if service.clients else None
+            self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
+        self.effects = Effects(store, node.runtime, self._context)
+        services = [service, *([saga_service()] if self.engine else [])]
+        self.routes = {
+            route.method.path: route for served in services for route in self._routes(served)
+        }
+
+    async def resume(self) -> None:
+        """Take up what a crash left unfinished."""
+        await self.effects.resume()
+        if self.engine:
+            await self.engine.resume()
+
+    async def stop(self) -> None:
+        """Stop what runs beside the calls; the next start takes it up."""
+        if self.engine:
+            await self.engine.stop()
+        await self.effects.stop()
+
+    def _context(self, call: Call) -> Context[Any]:
+        return Context(self._clients, self.store, self._node.runtime, call, self.engine)
+
+    def _routes(self, service: Service[Any]) -> list[Route]:
+        return [self._route(service, Method.of(m)) for m in service.descriptor.methods]
+
+    def _route(self, service: Service[Any], method: Method) -> Route:
+        layers = server_layers(self._node)
+        if method.kind is not Kind.UNARY_UNARY:
+            streaming = with_context_stream(service.calls[method.path], self._context)
+            return Route(method, stream=stack_stream(*layers, around=streaming))
+        if method.path in service.effects:
+            handler = self.effects.handler(service.effects[method.path])
+        elif method.path in service.calls:
+            handler = with_context(service.calls[method.path], self._context)
+        elif method.reads:
+            handler = on_snapshot(service.rpcs[method.path], self.store)
+        else:
+            handler = in_transaction(service.rpcs[method.path], self.store)
+        return Route(method, unary=stack(*layers, around=handler))

@@ -1,0 +1,84 @@
+"""The storage port: what the mesh asks of a database.
+
+Work on a store is a coroutine function that takes a transaction and awaits nothing but it. The
+store decides when it runs, may run it again (a serialisation failure, a neighbour's constraint),
+and answers only once its writes are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from ..call import NOBODY, Principal
+
+T = TypeVar("T")
+Row: TypeAlias = Sequence[Any]
+
+
+class Tx:
+    """One open transaction, as handlers see it."""
+
+    principal: Principal = NOBODY
+
+    async def execute(self, sql: str, *params: Any) -> list[Any]:
+        """Run one statement, its parameters written ``$1``, ``$2``, …; return its rows.
+
+        Any SQL error dooms the transaction: catching it does not help.
+        """
+        raise NotImplementedError
+
+    async def rollback(self) -> None:
+        """Take back everything this transaction wrote so far; it may go on."""
+        raise NotImplementedError
+
+    def now(self) -> float:
+        """Return the wall time in seconds since the epoch."""
+        raise NotImplementedError
+
+    def new_id(self) -> str:
+        """Return a new UUIDv7."""
+        raise NotImplementedError
+
+
+Work: TypeAlias = Callable[[Tx], Awaitable[T]]
+
+
+class Store(Protocol):
+    """A database of one service."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run *work* in a transaction of its own and return its result once it is durable.
+
+        Raises:
+            ForeignAwaitError: the work awaited something that is not its transaction.
+            StorageError: the database failed; whether the work is in is unknown.
+            Exception: what the work raised; nothing of it is kept.
+        """
+        ...
+
+    async def read(self, work: Work[T]) -> T:
+        """Run *work* on a short read-only snapshot."""
+        ...
+
+    def changed(self) -> Awaitable[None]:
+        """Return what resolves at the next commit; take it before reading, await it after."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and close."""
+        ...
+
+
+class StorageError(Exception):
+    """The database failed; whether the transaction is in is unknown."""
+
+
+class ForeignAwaitError(TypeError):
+    """A transaction awaited something that is not its transaction."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__(
+            f"a transaction awaits {what!r}: it may await only its tx, since it holds a database"
+            " transaction open. Call other services from a @call or an @effect."
+        )

@@ -1,0 +1,258 @@
+"""The storage port on SQLite, with group commit.
+
+One writer connection. Works that wait are run one after the other, each to its end inside a
+savepoint of its own, and one COMMIT makes all of them durable; while it syncs, off the event
+loop, the next group gathers. So a hundred concurrent transactions cost a handful of fsyncs, and
+each of them still is atomic, isolated and durable before its caller hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import fcntl
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import apsw
+
+from ..runtime.clock import Runtime
+from .migrate import Migration
+from .port import ForeignAwaitError, StorageError, Tx, Work
+from .sqlite_file import FILE_ERRORS, SqliteFile, translate
+
+T = TypeVar("T")
+
+#: A group takes no new work after this long, so that its first member is not kept waiting.
+GROUP_TIME_S = 0.005
+#: Waiting works beyond this are turned away rather than queued.
+QUEUE_LIMIT = 10_000
+
+
+class SqliteTx(Tx):
+    """A transaction on one SQLite connection."""
+
+    def __init__(
+        self, connection: apsw.Connection, runtime: Runtime, control: Callable[[str], None]
+    ) -> None:
+        self._connection = connection
+        self._runtime = runtime
+        self._control = control
+        self.doomed: apsw.Error | None = None
+
+    async def execute(self, sql: str, *params: Any) -> list[Any]:
+        """Run one statement. It completes without suspending."""
+        if self.doomed:
+            raise self.doomed
+        try:
+            return self._connection.execute(translate(sql), params).fetchall()
+        except apsw.Error as error:
+            self.doomed = error
+            raise
+
+    async def rollback(self) -> None:
+        """Go back to this work's savepoint."""
+        self._control("ROLLBACK TO work")
+
+    def now(self) -> float:
+        """Return the wall time in seconds."""
+        return self._runtime.clock.wall()
+
+    def new_id(self) -> str:
+        """Return a new UUIDv7."""
+        return self._runtime.new_id()
+
+
+class _Waiting:
+    """A work in the queue, and whom to tell."""
+
+    __slots__ = ("context", "future", "result", "work")
+
+    def __init__(self, work: Work[Any], future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.context = contextvars.copy_context()
+        self.result: Any = None
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the caller, if it still waits, that nothing of its work is in."""
+        if self.future.done():
+            return
+        if isinstance(error, asyncio.CancelledError):
+            self.future.cancel()
+        else:
+            self.future.set_exception(error)
+
+    def succeed(self) -> None:
+        """Tell the caller, if it still waits, that its work is durable."""
+        if not self.future.done():
+            self.future.set_result(self.result)
+
+
+class SqliteStore:
+    """A SQLite database file, open in this process only.
+
+    Args:
+        path: the file; made if it is missing.
+        runtime: clock, ids, and where COMMIT's fsync runs.
+        schema: the migrations, in order; each is applied once.
+
+    Raises:
+        StorageError: another process has the file open.
+    """
+
+    def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
+        self._name = path.name
+        self._runtime = runtime
+        self._lock = _lock_file(path)
+        self._file = SqliteFile(path)
+        self._queue: deque[_Waiting] = deque()
+        self._group: list[_Waiting] = []
+        self._groups: asyncio.Task[None] | None = None
+        self._changed: asyncio.Future[None] | None = None
+        self._file.migrate(schema)
+
+    async def read(self, work: Work[T]) -> T:
+        """Run *work* on a snapshot. It never waits for writers."""
+        reader = self._file.reader
+        reader.execute("BEGIN")
+        try:
+            tx = SqliteTx(reader, self._runtime, control=_no_control)
+            return _drive(work(tx))
+        finally:
+            reader.execute("ROLLBACK")
+
+    async def write(self, work: Work[T]) -> T:
+        """Run *work* in the next group; return once the group's COMMIT is synced."""
+        if len(self._queue) >= QUEUE_LIMIT:
+            raise StorageError(f"{self._name}: {QUEUE_LIMIT} transactions are waiting")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(work, loop.create_future())
+        self._queue.append(waiting)
+        if self._groups is None:
+            # In a fresh context: the groups belong to no single caller.
+            self._groups = loop.create_task(self._run_groups(), context=contextvars.Context())
+        return cast("T", await waiting.future)
+
+    def changed(self) -> Awaitable[None]:
+        """Return what resolves at the next commit."""
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        return asyncio.shield(self._changed)
+
+    async def close(self) -> None:
+        """Finish the queue, close the file, and let another process have it."""
+        if self._groups:
+            await asyncio.shield(self._groups)
+        self._file.close()
+        os.close(self._lock)
+
+    async def _run_groups(self) -> None:
+        try:
+            while self._queue:
+                try:
+                    self._file.open()
+                    await self._run_group()
+                except apsw.Error as error:
+                    self._give_up(error)
+        finally:
+            self._groups = None
+
+    def _give_up(self, error: apsw.Error) -> None:
+        """The file failed: nobody in the group, nor waiting, knows how it ended."""
+        self._file.close()
+        for waiting in (*self._group, *self._queue):
+            waiting.fail(StorageError(f"{self._name}: {error}"))
+        self._queue.clear()
+
+    async def _run_group(self) -> None:
+        group = self._group = []
+        monotonic = self._runtime.clock.monotonic
+        self._file.control("BEGIN IMMEDIATE")
+        ends = monotonic() + GROUP_TIME_S
+        while self._queue and (not group or monotonic() < ends):
+            self._run_work(self._queue.popleft())
+        failed = await self._commit()
+        for waiting in group:
+            if failed is None:
+                waiting.succeed()
+            elif len(group) == 1:
+                waiting.fail(failed)
+            else:  # a deferred constraint: run one by one, to find out whose it was
+                self._group = []
+                self._file.control("BEGIN IMMEDIATE")
+                self._run_work(waiting)
+                error = await self._commit()
+                waiting.fail(error) if error else waiting.succeed()
+
+    async def _commit(self) -> apsw.ConstraintError | None:
+        """Make the group durable, or return the deferred constraint that it breaks."""
+        if not self._group:
+            self._file.control("ROLLBACK")
+            return None
+        try:
+            # Nothing may touch the writer until this is over: whoever writes awaits it.
+            await self._runtime.offload(lambda: self._file.control("COMMIT"))
+        except apsw.ConstraintError as error:
+            self._file.control("ROLLBACK")
+            return error
+        if self._changed and not self._changed.done():
+            self._changed.set_result(None)
+        return None
+
+    def _run_work(self, waiting: _Waiting) -> None:
+        """Run one work in its savepoint; if it ends well it joins the group."""
+        if waiting.future.done():  # cancelled while it waited
+            return
+        control = self._file.control
+        control("SAVEPOINT work")
+        tx = SqliteTx(self._file.writer, self._runtime, control)
+        try:
+            waiting.result = waiting.context.run(lambda: _drive(waiting.work(tx)))
+            if tx.doomed:
+                raise tx.doomed
+        except BaseException as error:
+            if isinstance(tx.doomed, FILE_ERRORS):
+                self._group.append(waiting)
+                raise tx.doomed from None  # the file's failure, not this work's
+            control("ROLLBACK TO work")
+            control("RELEASE work")
+            waiting.fail(error)
+        else:
+            control("RELEASE work")
+            self._group.append(waiting)
+
+
+def _no_control(sql: str) -> None:
+    """A snapshot has nothing to roll back."""
+
+
+def _drive(work: Awaitable[T]) -> T:
+    """Run a coroutine that never suspends, and refuse one that does."""
+    coroutine = cast("Coroutine[Any, Any, T]", work)
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    if isinstance(awaited, asyncio.Future):
+        awaited._asyncio_future_blocking = False
+    error = ForeignAwaitError(awaited)
+    with contextlib.suppress(StopIteration, ForeignAwaitError):
+        coroutine.throw(error)
+    coroutine.close()
+    raise error
+
+
+def _lock_file(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise StorageError(f"{path}: another process has this database open") from None
+    return handle

@@ -1,0 +1,98 @@
+"""The transport port on grpc.aio: one channel for each address."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from ..call import Call, Kind
+from ..errors import MeshError, from_wire
+from ..metadata import STATUS_DETAILS
+from ..runtime.clock import Runtime
+from .port import outgoing
+
+#: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_KINDS = {
+    Kind.UNARY_UNARY: "unary_unary",
+    Kind.UNARY_STREAM: "unary_stream",
+    Kind.STREAM_UNARY: "stream_unary",
+    Kind.STREAM_STREAM: "stream_stream",
+}
+
+
+def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
+    """Return what a failed RPC means."""
+    details = None
+    for name, value in error.trailing_metadata() or ():
+        if name == STATUS_DETAILS:
+            details = value if isinstance(value, bytes) else value.encode()
+    return from_wire(error.code(), error.details() or "", details)
+
+
+class GrpcTransport:
+    """Sends calls over the network."""
+
+    def __init__(self, runtime: Runtime, options: tuple[tuple[str, Any], ...] = OPTIONS) -> None:
+        self._now = runtime.clock.monotonic
+        self._options = options
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._callables: dict[tuple[str, str], Any] = {}
+
+    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+        """Send over the address's channel."""
+        try:
+            return await self._send(call, call.request if requests is None else requests)
+        except grpc.aio.AioRpcError as error:
+            raise to_mesh_error(error) from None
+
+    async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Send over the address's channel; leaving the stream cancels the call."""
+        sent = self._send(call, requests if call.method.kind.value[0] else call.request)
+        try:
+            async for reply in sent:
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            raise to_mesh_error(error) from None
+        finally:
+            sent.cancel()
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    def _send(self, call: Call, request: Any) -> Any:
+        key = (call.address, call.method.path)
+        send = self._callables.get(key)
+        if send is None:
+            send = self._callables[key] = self._open(call)
+        endless = call.deadline == float("inf")
+        return send(
+            request,
+            timeout=None if endless else max(0.0, call.deadline - self._now()),
+            metadata=outgoing(call),
+        )
+
+    def _open(self, call: Call) -> Any:
+        channel = self._channels.get(call.address)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(call.address, options=self._options)
+            self._channels[call.address] = channel
+        method = call.method
+        return getattr(channel, _KINDS[method.kind])(
+            method.path,
+            request_serializer=method.request_type.SerializeToString,
+            response_deserializer=method.reply_type.FromString,
+        )

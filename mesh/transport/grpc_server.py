@@ -1,0 +1,161 @@
+"""Serve routes over gRPC: the one file in which a server meets grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from ..call import Call, Kind
+from ..errors import MeshError, to_status
+from ..metadata import STATUS_DETAILS
+from ..runtime.clock import Runtime
+from .port import METADATA_LIMIT_BYTES, Route, Routes, incoming
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.so_reuseport", 0),  # else a second server silently shares the port
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT_BYTES),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+)
+
+
+class PortInUseError(OSError):
+    """Somebody else listens on the address."""
+
+
+class GrpcServer:
+    """A grpc.aio server for *routes*; counts the handlers under way, so that it can drain."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    @property
+    def server(self) -> grpc.aio.Server:
+        """For gRPC's own services (health, reflection)."""
+        return self._server
+
+    def add(self, routes: Routes) -> None:
+        """Serve *routes*."""
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for route in routes.values():
+            services.setdefault(route.method.service, {})[route.method.name] = self._rpc(route)
+        self._server.add_generic_rpc_handlers(
+            tuple(
+                grpc.method_handlers_generic_handler(service, rpcs)
+                for service, rpcs in services.items()
+            )
+        )
+
+    async def start(self, address: str) -> int:
+        """Listen on *address* (``host:port``) and return the port.
+
+        Raises:
+            PortInUseError: it is taken.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise PortInUseError(f"cannot listen on {address}: {error}") from None
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, wait *grace_s* seconds for those under way, then cancel them.
+
+        gRPC's `stop` does not wait for the handlers' ``finally``; this does.
+        """
+        await self._server.stop(grace_s)
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=grace_s)
+
+    def _rpc(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+        client_streams, server_streams = route.method.kind.value
+        make: Callable[..., Any] = {
+            Kind.UNARY_UNARY: grpc.unary_unary_rpc_method_handler,
+            Kind.UNARY_STREAM: grpc.unary_stream_rpc_method_handler,
+            Kind.STREAM_UNARY: grpc.stream_unary_rpc_method_handler,
+            Kind.STREAM_STREAM: grpc.stream_stream_rpc_method_handler,
+        }[route.method.kind]
+        handler: grpc.RpcMethodHandler[Any, Any] = make(
+            self._many(route) if client_streams or server_streams else self._one(route),
+            request_deserializer=route.method.request_type.FromString,
+            response_serializer=route.method.reply_type.SerializeToString,
+        )
+        return handler
+
+    def _call(self, route: Route, request: Any, context: Any) -> Call:
+        metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
+        remaining = context.time_remaining()
+        return incoming(route.method, request, metadata, remaining, self._runtime)
+
+    def _one(self, route: Route) -> Callable[..., Any]:
+        handle = route.unary
+        assert handle is not None
+
+        async def behaviour(request: Any, context: Any) -> Any:
+            with self._counted():
+                try:
+                    return await handle(self._call(route, request, context))
+                except MeshError as error:
+                    await _abort(context, error)
+
+        return behaviour
+
+    def _many(self, route: Route) -> Callable[..., Any]:
+        """Behaviours of the kinds in which somebody streams."""
+        client_streams, server_streams = route.method.kind.value
+        empty = route.method.request_type()
+
+        async def replies(request: Any, context: Any) -> AsyncIterator[Any]:
+            assert route.stream is not None
+            first, rest = (empty, request) if client_streams else (request, _none())
+            with self._counted():
+                try:
+                    async for reply in route.stream(self._call(route, first, context), rest):
+                        yield reply
+                except MeshError as error:
+                    await _abort(context, error)
+
+        async def reply(request: Any, context: Any) -> Any:
+            async for only in replies(request, context):
+                return only
+            await _abort(context, MeshError("the handler gave no reply"))
+
+        return replies if server_streams else reply
+
+    def _counted(self) -> _Counted:
+        return _Counted(self._under_way)
+
+
+class _Counted:
+    """Counts this task among those under way until the block ends."""
+
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._tasks = tasks
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._tasks.add(task)
+
+    def __exit__(self, *_: object) -> None:
+        self._tasks.discard(self._task)
+
+
+async def _none() -> AsyncIterator[Any]:
+    return
+    yield
+
+
+async def _abort(context: Any, error: MeshError) -> NoReturn:
+    details = to_status(error).SerializeToString()
+    await context.abort(error.status, error.message, ((STATUS_DETAILS, details),))
+    raise AssertionError("abort always raises") from error

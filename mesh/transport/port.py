@@ -1,0 +1,75 @@
+"""The transport port: how a call gets to an address, and what a server answers with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from ..call import Call, Handler, Method, StreamHandler
+from ..metadata import ATTEMPT, KEY, OUTSIDE_KEY
+from ..runtime.clock import Runtime
+
+#: gRPC refuses, at random, metadata of more than 8 KiB.
+METADATA_LIMIT_BYTES = 8 * 1024
+#: The longest idempotency key.
+KEY_LIMIT_CHARS = 128
+
+
+class Transport(Protocol):
+    """Sends a call to `call.address`. Failures are `mesh.errors.MeshError`s."""
+
+    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+        """Send, and return the one reply."""
+        ...
+
+    def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Send, and yield the replies."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and what serves it: `unary` if it has one reply, else `stream`."""
+
+    method: Method
+    unary: Handler | None = None
+    stream: StreamHandler | None = None
+
+
+#: What a server serves, by path.
+Routes: TypeAlias = Mapping[str, Route]
+
+
+def outgoing(call: Call) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that goes over the wire with *call*."""
+    metadata = dict(call.metadata)
+    if call.attempt > 1:
+        metadata[ATTEMPT] = str(call.attempt)
+    return tuple(metadata.items())
+
+
+def incoming(
+    method: Method,
+    request: Any,
+    metadata: Mapping[str, str],
+    time_remaining_s: float | None,
+    runtime: Runtime,
+) -> Call:
+    """Return the call that arrived."""
+    key = metadata.get(KEY) or metadata.get(OUTSIDE_KEY, "")
+    return Call(
+        method=method,
+        request=request,
+        deadline=(
+            float("inf")
+            if time_remaining_s is None
+            else runtime.clock.monotonic() + time_remaining_s
+        ),
+        metadata=metadata,
+        key=key[: KEY_LIMIT_CHARS + 1],
+    )

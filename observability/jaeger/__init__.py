@@ -1,0 +1,1 @@
+"""The real Jaeger, built from source and run with our configuration."""

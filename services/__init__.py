@@ -1,0 +1,1 @@
+"""The order system that runs on the mesh: one package for each service."""

@@ -1,0 +1,1 @@
+"""The inventory service: items, the price list, stock and reservations."""

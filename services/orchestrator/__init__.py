@@ -1,0 +1,1 @@
+"""The orchestrator: runs the sagas that span services."""

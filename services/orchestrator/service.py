@@ -1,0 +1,95 @@
+"""The orchestrator: places and cancels orders, each as a durable saga."""
+
+from __future__ import annotations
+
+from mesh.errors import NotFound, Unavailable
+from mesh.metadata import OUTSIDE_KEY
+from mesh.saga.journal import SagaRow
+from mesh.saga.v1.saga_pb2 import Saga
+from mesh.service import Context, Service
+from services.orchestrator import cancel_order as cancelling
+from services.orchestrator import domain
+from services.orchestrator import place_order as placing
+from services.orchestrator.clients import Clients
+from shop.orchestrator.v1 import orchestrator_pb2 as pb
+
+PLACE, CANCEL = placing.place_order, cancelling.cancel_order
+
+service = Service(
+    pb.DESCRIPTOR.services_by_name["OrchestratorService"],
+    clients=Clients,
+    sagas=[PLACE, CANCEL],
+)
+
+
+@service.call
+async def place_order(
+    ctx: Context[Clients], request: pb.PlaceOrderRequest
+) -> pb.PlaceOrderResponse:
+    """Start the saga; wait for its end if asked to, as long as the caller does."""
+    outside_key = ctx.call.metadata.get(OUTSIDE_KEY, "")
+    order_id = domain.order_id(request, outside_key, ctx.key or ctx.runtime.new_id())
+    order = domain.to_place(request, order_id, may_price="sales" in ctx.principal.roles)
+    saga_id = await ctx.sagas.start(PLACE, order, key=order_id)
+    row = await ctx.sagas.wait(saga_id, ctx.time_left_s() if request.wait else 0)
+    response = pb.PlaceOrderResponse
+    states = {Saga.COMPLETED: response.CONFIRMED, Saga.FAILED: response.CANCELLED}
+    return pb.PlaceOrderResponse(
+        order_id=order_id,
+        saga_id=saga_id,
+        state=states.get(row.state, response.EXECUTING),
+        refusal=refusal(row),
+    )
+
+
+@service.call
+async def cancel_order(
+    ctx: Context[Clients], request: pb.CancelOrderRequest
+) -> pb.CancelOrderResponse:
+    """Undo an order that is being placed, or take back one that is confirmed."""
+    placed = await ctx.sagas.journal.find(PLACE.name, request.order_id)
+    if placed is None:
+        raise NotFound("there is no such order", reason="ORDER_NOT_FOUND")
+    if not placed.ended:
+        asked = await ctx.sagas.cancel(placed.saga_id, request.reason)
+        if request.wait or not asked:  # past its pivot: it is confirmed in a moment
+            placed = await ctx.sagas.wait(placed.saga_id, ctx.time_left_s())
+    if placed.state == Saga.COMPLETED:
+        return await take_back(ctx, request)
+    if not placed.ended and not placed.cancel_reason:
+        raise Unavailable("the order is just being confirmed", reason="BUSY", retry_after_s=1.0)
+    return cancelled(request, placed)
+
+
+async def take_back(
+    ctx: Context[Clients], request: pb.CancelOrderRequest
+) -> pb.CancelOrderResponse:
+    """Cancel a confirmed order; refused once its parcel is on its way."""
+    known = await ctx.sagas.journal.find(CANCEL.name, request.order_id)
+    wanted = pb.CancelOrderRequest(order_id=request.order_id, reason=request.reason)
+    saga_id = known.saga_id if known else await ctx.sagas.start(CANCEL, wanted, request.order_id)
+    row = await ctx.sagas.wait(saga_id, ctx.time_left_s() if request.wait else 0)
+    if row.state == Saga.FAILED and (error := row.error()):
+        raise error
+    return cancelled(request, row, done=Saga.COMPLETED)
+
+
+def cancelled(
+    request: pb.CancelOrderRequest, row: SagaRow, done: Saga.State.ValueType = Saga.FAILED
+) -> pb.CancelOrderResponse:
+    """Return how far the cancellation is; a saga that *row* shows as *done* has achieved it."""
+    response = pb.CancelOrderResponse
+    return response(
+        order_id=request.order_id,
+        saga_id=row.saga_id,
+        state=response.CANCELLED if row.state == done else response.EXECUTING,
+        refusal=refusal(row),
+    )
+
+
+def refusal(row: SagaRow) -> pb.Refusal | None:
+    """Return which step refused, and why."""
+    error = row.error() if row.state == Saga.FAILED else None
+    if error is None:
+        return None
+    return pb.Refusal(step=row.failed_step, reason=error.reason, message=error.message)

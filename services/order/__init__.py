@@ -1,0 +1,1 @@
+"""The order service: orders as records, and what became of them."""

@@ -1,0 +1,1 @@
+"""The payment service: one payment an order, and the ledger."""

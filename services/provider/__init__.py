@@ -1,0 +1,1 @@
+"""The outside payment company: not of our house, but played here."""

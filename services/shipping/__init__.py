@@ -1,0 +1,1 @@
+"""The shipping service: goods on their way to the customer."""

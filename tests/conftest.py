@@ -1,0 +1,52 @@
+"""For every suite: nothing may be left out unseen.
+
+Where `REQUIRE_ALL=1` (CI), a skipped or expected-to-fail test is a failure: there, whatever a test
+needs is installed, so a skip means that something is not being tested.
+"""
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
+REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+
+
+def pytest_report_header() -> list[str]:
+    """Say what decides whether this run can be compared with another."""
+    skips = "every skip is a failure" if REQUIRE_ALL else "off, skips are allowed"
+    hash_seed = os.environ.get("PYTHONHASHSEED", "random")
+    return [
+        f"REQUIRE_ALL: {skips}",
+        f"PYTHONHASHSEED: {hash_seed} (a simulation seed repeats with 0 only; `make test` sets it)",
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a test's skip or expected failure into a failure in CI."""
+    report = yield
+    return _fail_if_left_out(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same to a module that skips itself while it is collected."""
+    report = yield
+    return _fail_if_left_out(report)
+
+
+def _fail_if_left_out(report: R) -> R:
+    if REQUIRE_ALL and report.skipped:
+        reason = getattr(report, "wasxfail", None)
+        if reason is None:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        else:
+            del report.wasxfail  # pytest shows a report that has it as an expected failure
+            reason = f"expected to fail: {reason}"
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_ALL=1 allows no skip. {report.nodeid}: {reason}"
+    return report

@@ -1,0 +1,67 @@
+"""One service as it runs: its own SQLite file, both stacks, and a network in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+
+from mesh.call import Call, Method, Principal
+from mesh.client import Channel, Policy
+from mesh.layers.identity import Identities
+from mesh.node import LOCAL, Node
+from mesh.server import Application
+from mesh.service import Service
+from mesh.storage.migrate import migrations, own_migrations
+from mesh.storage.sqlite import SqliteStore
+from mesh.transport.memory import MemoryNetwork
+from mesh.transport.port import Route
+
+Fake = Callable[[Any], Awaitable[Any]]
+
+
+@asynccontextmanager
+async def serving(
+    service: Service[Any],
+    data: Path,
+    *,
+    caller: Principal = LOCAL,
+    others: Mapping[str, Fake] | None = None,
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve *service* and yield a channel to it.
+
+    Args:
+        service: what is served.
+        data: the folder of its database.
+        caller: who the service takes its callers for.
+        others: the methods it calls, by path, replaced by functions of their request.
+    """
+    node = Node(identities=Identities(anonymous=caller))
+    network = MemoryNetwork(node.runtime)
+
+    def connect(target: str) -> Channel:
+        return Channel(node, target, [target], network, Policy(retry=None))
+
+    network.serve("user", _fakes(others or {}))
+    network.serve("inventory", _fakes(others or {}))
+    assert service.schema
+    schema = [*own_migrations(), *migrations(service.schema)]
+    store = SqliteStore(data / "service.db", node.runtime, schema)
+    network.serve("served", Application(node, service, store, connect, connect).routes)
+    try:
+        yield cast("grpc.aio.Channel", connect("served"))
+    finally:
+        await store.close()
+
+
+def _fakes(others: Mapping[str, Fake]) -> dict[str, Route]:
+    def route(path: str, fake: Fake) -> Route:
+        async def handle(call: Call) -> Any:
+            return await fake(call.request)
+
+        return Route(Method.at(path), unary=handle)
+
+    return {path: route(path, fake) for path, fake in others.items()}
