@@ -1,1 +1,33 @@
-"""A proxyless gRPC service mesh for Python."""
+"""A proxyless gRPC service mesh for Python.
+
+On gRPC code that you have::
+
+    channel = grpc.aio.insecure_channel(address, interceptors=mesh.interceptors("order"))
+
+For the stubs of new code::
+
+    stub = OrderServiceStub(mesh.channel("order", "127.0.0.1:50052"))
+
+For services and sagas see `mesh.service` and `mesh.saga`.
+"""
+
+from .api import channel, interceptors
+from .client import Policy
+from .errors import CircuitOpenError, MeshError, Refused
+from .layers.breaker import circuit_breaker
+from .layers.circuit import CircuitConfig
+from .layers.retry import RetryPolicy
+from .node import Node
+
+__all__ = [
+    "CircuitConfig",
+    "CircuitOpenError",
+    "MeshError",
+    "Node",
+    "Policy",
+    "Refused",
+    "RetryPolicy",
+    "channel",
+    "circuit_breaker",
+    "interceptors",
+]

@@ -114,7 +114,7 @@ class Call:
     `deadline` is in seconds on the runtime's monotonic clock. `request` is the first message;
     for methods whose client streams it is an empty one and the messages come beside the call.
     `key` is the idempotency key, "" if the method only reads. `address` is set once an endpoint
-    is picked.
+    is picked. `carrier` is for the transport that sends it, nobody else looks at it.
     """
 
     method: Method
@@ -125,6 +125,7 @@ class Call:
     attempt: int = 1
     address: str = ""
     principal: Principal = NOBODY
+    carrier: Any = None
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]

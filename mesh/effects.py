@@ -64,7 +64,7 @@ class Effects:
                 await self._end(begun.call)
                 begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
             if begun.state is State.OPEN:
-                begun = await self._end(call)
+                begun = await self._end(_under_current_span(call))
             return begun.give(call.method)
 
         return handle
@@ -161,6 +161,11 @@ class Effects:
         )
         await keys.remember(tx, call, answer)
         return answer
+
+
+def _under_current_span(call: Call) -> Call:
+    """Return *call* with this service's span as the parent of what it does outside."""
+    return replace(call, metadata={**call.metadata, TRACEPARENT: current_traceparent()})
 
 
 async def _record_intent(tx: Tx, call: Call) -> None:

@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..runtime.clock import Runtime
-from ..runtime.logs import log
+from ..runtime.logs import debugging, log
 from ..runtime.metrics import Metrics
 from .tracing import SERVER_FAULTS, status_of
 
@@ -59,6 +59,8 @@ class Observe(Layer):
 
 
 def _log(call: Call, status: StatusCode, reason: str, duration_s: float) -> None:
+    if status is StatusCode.OK and not debugging():
+        return
     say = log.debug if status is StatusCode.OK else log.info
     if status in SERVER_FAULTS:
         say = log.warning

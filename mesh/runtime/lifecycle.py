@@ -98,7 +98,7 @@ class ServiceProcess:
         await application.resume()
         for name in ("", *served):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", port=self._settings.port, services=served)
+        log.info("serving", service=self._settings.name, port=self._settings.port, services=served)
 
     async def drain(self) -> None:
         """Stop without losing a call."""
@@ -111,7 +111,7 @@ class ServiceProcess:
         if self._store:
             await self._store.close()
         await self._telemetry.close(self._runtime.offload)
-        log.info("stopped")
+        log.info("stopped", service=self._settings.name)
 
     def _connect(self, target: str, policy: Policy | None = None) -> Channel:
         addresses = [self._config.address_of(target)]
@@ -146,7 +146,7 @@ def load_service(settings: ServiceConfig) -> Service[Any]:
 
 async def serve(config: Config, names: Sequence[str]) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Several *names* share this process."""
-    configure_logging(names[0] if len(names) == 1 else "all", config.log_level)
+    configure_logging(config.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,8 @@
-"""Structured logs: one JSON object a line on stderr, each with its correlation and trace id."""
+"""Structured logs: one JSON object a line, each with its correlation and trace id.
+
+They go through the standard library's logger ``mesh``, so that in somebody else's process they
+obey that process's logging; our own processes call `configure_logging`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,12 @@ from structlog.typing import EventDict
 
 from ..scope import scope
 
-log: Any = structlog.get_logger("mesh")
+_logger = logging.getLogger("mesh")
+
+
+def debugging() -> bool:
+    """Whether debug lines are wanted: ask before making one on a hot path."""
+    return _logger.isEnabledFor(logging.DEBUG)
 
 
 def _correlate(_: Any, __: str, event: EventDict) -> EventDict:
@@ -24,8 +33,23 @@ def _correlate(_: Any, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def configure_logging(service: str, level: str = "INFO") -> None:
-    """Set up this process's logs; once, before gRPC starts.
+#: The mesh's logger: ``log.info("what happened", key=value)``.
+log: Any = structlog.wrap_logger(
+    _logger,
+    wrapper_class=structlog.stdlib.BoundLogger,
+    processors=[
+        structlog.stdlib.filter_by_level,
+        _correlate,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ],
+)
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Send this process's logs to stderr; once, before gRPC starts.
 
     Raises:
         ValueError: no such level.
@@ -33,21 +57,8 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     levels = logging.getLevelNamesMapping()
     if level.upper() not in levels:
         raise ValueError(f"LOG_LEVEL={level}: one of {', '.join(levels)}")
-
-    def name_service(_: Any, __: str, event: EventDict) -> EventDict:
-        event.setdefault("service", service)
-        return event
-
-    structlog.configure(
-        processors=[
-            name_service,
-            _correlate,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(levels[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _logger.handlers[:] = [handler]
+    _logger.setLevel(levels[level.upper()])
+    _logger.propagate = False

@@ -73,7 +73,8 @@ async def brief(tx: Tx, order_id: str) -> pb.Order:
         order_id,
     )
     if not rows:
-        raise NotFound(f"no order {order_id!r}", reason="ORDER_NOT_FOUND")
+        # An id has up to 64 characters; what was asked for may have any number.
+        raise NotFound(f"no order {order_id!r:.66}", reason="ORDER_NOT_FOUND")
     return _brief(rows[0])
 
 

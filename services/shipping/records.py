@@ -80,7 +80,8 @@ async def brief(tx: Tx, order_id: str) -> pb.Shipment:
         order_id,
     )
     if not rows:
-        raise NotFound(f"the order {order_id!r} has no shipment", reason="SHIPMENT_NOT_FOUND")
+        # An id has up to 64 characters; what was asked for may have any number.
+        raise NotFound(f"the order {order_id!r:.66} has no shipment", reason="SHIPMENT_NOT_FOUND")
     return _brief(rows[0])
 
 

@@ -18,7 +18,7 @@ def email_key(email: str) -> str:
 
     Mail systems may tell `Ann@example.org` from `ann@example.org`, and none that matters does.
     """
-    return email.casefold()
+    return email.lower()
 
 
 def opening_default(wanted: str, address_ids: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ def default_after_removing(default: str, address_ids: Collection[str], removed: 
     Which address comes next is the customer's to say, so the default goes last.
     """
     if removed not in address_ids:
-        raise NotFound(f"the account has no address {removed!r}", reason="ADDRESS_NOT_FOUND")
+        raise NotFound("the account has no such address", reason="ADDRESS_NOT_FOUND")
     if removed != default:
         return default
     if len(address_ids) > 1:

@@ -51,7 +51,8 @@ async def brief(tx: Tx, user_id: str) -> pb.User:
         user_id,
     )
     if not rows:
-        raise NotFound(f"no user {user_id!r}", reason="USER_NOT_FOUND")
+        # An id has up to 64 characters; what was asked for may have any number.
+        raise NotFound(f"no user {user_id!r:.66}", reason="USER_NOT_FOUND")
     return _brief(rows[0])
 
 

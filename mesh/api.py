@@ -1,0 +1,43 @@
+"""The two ways into the client stack."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import grpc
+
+from .client import Channel, Policy, client_layers
+from .node import Node
+from .runtime import config
+from .transport.grpc_client import GrpcTransport
+from .transport.interceptors import client_interceptors
+
+
+def channel(
+    target: str, *addresses: str, policy: Policy | None = None, node: Node | None = None
+) -> grpc.aio.Channel:
+    """Return a channel to the service called *target*, for generated stubs.
+
+    Its addresses are the ones given (``host:port``, or any gRPC target such as
+    ``dns:///order:50052``), tried in turn; without any, *target* is looked up in `mesh.toml`.
+
+    Raises:
+        ConfigError: no address was given and none is configured.
+    """
+    node = node or Node()
+    if not addresses:
+        addresses = (config.load().address_of(target),)
+    made: Any = Channel(node, target, addresses, GrpcTransport(node.runtime), policy)
+    return cast("grpc.aio.Channel", made)
+
+
+def interceptors(
+    target: str = "", *, policy: Policy | None = None, node: Node | None = None
+) -> list[grpc.aio.ClientInterceptor]:
+    """Return interceptors that put the client stack on a stock `grpc.aio` channel.
+
+    Give them to one channel: its circuit breakers are theirs. *target* names it in spans.
+    """
+    node = node or Node()
+    layers = client_layers(node, target, [""], policy or Policy())
+    return client_interceptors(layers, node.runtime.clock.monotonic)

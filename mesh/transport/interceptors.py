@@ -1,0 +1,155 @@
+"""The client stack on stock `grpc.aio` channels, by interceptors.
+
+gRPC asks for a class of its own for each kind of RPC (one object that implements all four is
+registered as unary-unary only). Callers keep what they had: stock stubs, stock calls, and
+`grpc.aio.AioRpcError`s, whose `__cause__` is the `mesh.errors.MeshError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from ..call import Call, Handler, Kind, Layer, Method, StreamHandler, stack, stack_stream
+from ..errors import MeshError, to_status
+from ..metadata import STATUS_DETAILS
+from .grpc_client import to_mesh_error
+from .port import outgoing
+
+Now = Callable[[], float]
+
+
+def client_interceptors(layers: Sequence[Layer], now: Now) -> list[grpc.aio.ClientInterceptor]:
+    """Return the four interceptors that put *layers* around every call of a channel."""
+    unary = stack(*layers, around=_Continue(now).unary)
+    stream = stack_stream(*layers, around=_Continue(now).stream)
+    return [
+        _UnaryUnary(unary, now),
+        _UnaryStream(stream, now),
+        _StreamUnary(stream, now),
+        _StreamStream(stream, now),
+    ]
+
+
+class _Continue:
+    """The end of the stack: go on as the channel would have."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    async def unary(self, call: Call) -> Any:
+        rpc = await self._start(call, call.request)
+        try:
+            return await rpc
+        except grpc.aio.AioRpcError as error:
+            raise to_mesh_error(error) from error
+        except asyncio.CancelledError:
+            rpc.cancel()
+            raise
+
+    async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        client_streams, server_streams = call.method.kind.value
+        rpc = await self._start(call, requests if client_streams else call.request)
+        try:
+            if server_streams:
+                async for reply in rpc:
+                    yield reply
+            else:
+                yield await rpc
+        except grpc.aio.AioRpcError as error:
+            raise to_mesh_error(error) from error
+        finally:
+            rpc.cancel()  # nothing, if it has ended
+
+    async def _start(self, call: Call, request: Any) -> Any:
+        continuation, details = call.carrier
+        endless = call.deadline == float("inf")
+        changed = details._replace(
+            timeout=None if endless else max(0.0, call.deadline - self._now()),
+            metadata=grpc.aio.Metadata(*outgoing(call)),
+        )
+        return await continuation(changed, request)
+
+
+class _Interceptor:
+    """What the four have in common: from gRPC's arguments to a call."""
+
+    def __init__(self, handler: Any, now: Now) -> None:
+        self._handler = handler
+        self._now = now
+
+    def _call(self, continuation: Any, details: Any, request: Any = None) -> Call:
+        path = details.method.decode() if isinstance(details.method, bytes) else details.method
+        method = Method.at(path)
+        timeout = details.timeout
+        return Call(
+            method=method,
+            request=method.request_type() if request is None else request,
+            deadline=float("inf") if timeout is None else self._now() + timeout,
+            metadata={k: v for k, v in details.metadata or () if isinstance(v, str)},
+            carrier=(continuation, details),
+        )
+
+    async def _replies(
+        self, call: Call, requests: AsyncIterator[Any]
+    ) -> AsyncIterator[Any]:
+        handler: StreamHandler = self._handler
+        try:
+            async for reply in handler(call, requests):
+                yield reply
+        except MeshError as error:
+            raise _stock_error(error) from error
+
+
+class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        handler: Handler = self._handler
+        try:
+            return await handler(self._call(continuation, client_call_details, request))
+        except MeshError as error:
+            raise _stock_error(error) from error
+
+
+class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        return self._replies(self._call(continuation, client_call_details, request), _none())
+
+
+class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        call = self._call(continuation, client_call_details)
+        return await anext(self._replies(call, request_iterator))
+
+
+class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return self._replies(self._call(continuation, client_call_details), request_iterator)
+
+
+async def _none() -> AsyncIterator[Any]:
+    return
+    yield
+
+
+def _stock_error(error: MeshError) -> grpc.aio.AioRpcError:
+    """Return *error* as callers of stock stubs expect it."""
+    if isinstance(error.__cause__, grpc.aio.AioRpcError):
+        return error.__cause__
+    return grpc.aio.AioRpcError(
+        error.status,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata((STATUS_DETAILS, to_status(error).SerializeToString())),
+        details=str(error),
+    )
