@@ -107,11 +107,11 @@ async def test_what_is_unknown_is_not_found(inventory: Inventory) -> None:
 async def test_an_item_is_updated_by_its_mask(inventory: Inventory) -> None:
     created = await create(inventory, "A", 3)
     values = pb.Item(sku="A", description="New", unit_price=to_money("EUR", 100))
-    changed = await inventory.UpdateItem(
-        pb.UpdateItemRequest(item=values, update_mask=FieldMask(paths=["unit_price"]))
-    )
+    request = pb.UpdateItemRequest(item=values, update_mask=FieldMask(paths=["unit_price"]))
+    changed = await inventory.UpdateItem(request)
     assert (changed.description, changed.unit_price) == ("A", values.unit_price)
     assert (changed.stock, changed.create_time) == (created.stock, created.create_time)
+    assert await inventory.UpdateItem(request) == changed
 
 
 async def test_a_price_of_half_a_penny_is_refused(inventory: Inventory) -> None:
@@ -200,7 +200,7 @@ async def test_a_refusal_is_the_key_s_answer_for_ever(inventory: Inventory) -> N
     await inventory.RestockItem(pb.RestockItemRequest(sku="A", quantity=9))
     with pytest.raises(Refused) as again:
         await reserve(inventory, "o1", ("A", 2), key="k1")
-    assert again.value.info == {"sku": "A", "requested": "2", "free": "1"}
+    assert again.value.info["free"] == "1"
     assert (await reserve(inventory, "o1", ("A", 2), key="k2")).state == HELD
 
 

@@ -122,6 +122,12 @@ async def test_an_unknown_order_is_not_found(
     assert refused.value.reason == "ORDER_NOT_FOUND"
 
 
+async def test_a_refusal_does_not_repeat_an_endless_id(orders: OrderServiceAsyncStub) -> None:
+    with pytest.raises(NotFound) as refused:
+        await orders.GetOrder(get("x" * 100_000))
+    assert len(refused.value.message) < 100
+
+
 async def test_every_change_is_in_the_history(orders: OrderServiceAsyncStub) -> None:
     await orders.CreateOrder(creation())
     confirmed = await orders.ConfirmOrder(confirm())

@@ -21,7 +21,7 @@ def test_the_first_page_and_its_size() -> None:
     assert open_page(ListStockRequest(page_size=-1), size_default=9).size == 9
 
 
-@given(st.text(min_size=1).filter(lambda text: not any(0xD800 <= ord(c) < 0xE000 for c in text)))
+@given(st.text(min_size=1, max_size=64))
 def test_a_token_carries_its_key_safely_in_a_url(key: str) -> None:
     token = next_token(ListStockRequest(in_stock=True), key)
     assert token.replace("-", "").replace("_", "").isalnum()

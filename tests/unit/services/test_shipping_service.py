@@ -168,6 +168,12 @@ async def test_an_order_without_shipment_is_not_found(
     assert refused.value.reason == "SHIPMENT_NOT_FOUND"
 
 
+async def test_a_refusal_does_not_repeat_an_endless_id(shipping: ShippingServiceAsyncStub) -> None:
+    with pytest.raises(NotFound) as refused:
+        await shipping.GetShipment(get("x" * 100_000))
+    assert len(refused.value.message) < 100
+
+
 REAL_ORDERS_GO_TO = (
     "GB FR DE AU IE NO NL CH ES PL PT IT BE LT JP IS SE CY DK FI AT GR SG LB AE IL SA CZ CA US BR"
     " MT BH ZA HK JE GG ZZ"

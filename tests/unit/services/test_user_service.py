@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -129,6 +130,12 @@ async def test_an_unknown_account_is_not_found(
     assert refused.value.reason == "USER_NOT_FOUND"
 
 
+async def test_a_refusal_does_not_repeat_an_endless_id(users: UserServiceAsyncStub) -> None:
+    with pytest.raises(NotFound) as refused:
+        await users.GetUser(pb.GetUserRequest(user_id="x" * 100_000))
+    assert len(refused.value.message) < 100
+
+
 async def test_an_update_changes_what_the_mask_names(users: UserServiceAsyncStub) -> None:
     created = await users.CreateUser(creation("ann", display_name="Ann"))
     renamed = await users.UpdateUser(update("ann", display_name="Anna"))
@@ -144,7 +151,9 @@ async def test_an_update_changes_what_the_mask_names(users: UserServiceAsyncStub
         )
 
 
-async def test_suspending_and_reactivating_are_idempotent(users: UserServiceAsyncStub) -> None:
+async def test_suspending_and_reactivating_are_idempotent(
+    users: UserServiceAsyncStub, tmp_path: Path
+) -> None:
     await users.CreateUser(creation("ann"))
     suspend = pb.SuspendUserRequest(user_id="ann", reason="chargeback")
     suspended = await users.SuspendUser(suspend)
@@ -153,6 +162,13 @@ async def test_suspending_and_reactivating_are_idempotent(users: UserServiceAsyn
     active = await users.ReactivateUser(pb.ReactivateUserRequest(user_id="ann"))
     assert active.state == pb.User.ACTIVE
     assert await users.ReactivateUser(pb.ReactivateUserRequest(user_id="ann")) == active
+    recorded = apsw.Connection(str(tmp_path / "service.db")).execute(
+        "SELECT user_id, state, reason FROM user_state_changes ORDER BY time"
+    )
+    assert list(recorded) == [
+        ("ann", pb.User.SUSPENDED, "chargeback"),
+        ("ann", pb.User.ACTIVE, ""),
+    ]
 
 
 async def test_the_default_address_is_removed_last(users: UserServiceAsyncStub) -> None:
