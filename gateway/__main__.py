@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from mesh.layers.identity import make_token
+
 from .launch import DESCRIPTORS, check_ports, envoy_binary, exec_envoy, render, write
 from .settings import (
     ADMIN_OFFSET,
@@ -30,46 +32,12 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m gateway",
         description="The edge: REST and SSE of the services' gRPC, by Envoy. "
         "Without --config-only or --compose: write its files into --data, and become Envoy.",
-        epilog="The gateway's own token is read from MESH_TOKEN, if that is set.",
+        epilog="MESH_TOKEN, if set, is the gateway's own token; Envoy reads it from its "
+        "environment, so that no file holds it. With --compose it is made from MESH_TOKEN_SECRET, "
+        "if that is set, and stands in the file.",
     )
-    cli.add_argument(
-        "--services",
-        metavar="NAME=HOST:PORT,...",
-        help=f"where the services listen; a name may stand twice (default: as in {MESH_TOML})",
-    )
-    cli.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
-    cli.add_argument("--port", type=int, default=PORT, help="... (default: %(default)s)")
-    cli.add_argument(
-        "--admin-port",
-        type=int,
-        help=f"Envoy's admin page, on loopback (default: --port + {ADMIN_OFFSET})",
-    )
-    cli.add_argument(
-        "--otlp-port",
-        type=int,
-        default=OTLP_PORT,
-        help="send spans to this port of this machine; 0: no tracing (default: %(default)s)",
-    )
-    cli.add_argument(
-        "--sampling",
-        type=float,
-        default=100,
-        metavar="PERCENT",
-        help="of requests, how many are traced (default: all)",
-    )
-    cli.add_argument(
-        "--rate-limit",
-        type=int,
-        default=Settings.rate_limit_per_s,
-        metavar="N",
-        help="requests a second before 429, over all clients (default: %(default)s)",
-    )
-    cli.add_argument(
-        "--origin",
-        action="append",
-        help="may call from a browser; repeatable (default: the console's)",
-    )
-    cli.add_argument("--access-log", action="store_true", help="a line of JSON a request, stderr")
+    _add_addresses(cli)
+    _add_policy(cli)
     cli.add_argument(
         "--data",
         type=Path,
@@ -92,6 +60,54 @@ def parser() -> argparse.ArgumentParser:
     return cli
 
 
+def _add_addresses(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument(
+        "--services",
+        metavar="NAME=HOST:PORT,...",
+        help=f"where the services listen; a name may stand twice (default: as in {MESH_TOML})",
+    )
+    cli.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
+    cli.add_argument(
+        "--port", type=int, default=PORT, metavar="PORT", help="and here (default: %(default)s)"
+    )
+    cli.add_argument(
+        "--admin-port",
+        type=int,
+        metavar="PORT",
+        help=f"Envoy's admin page, on loopback (default: --port + {ADMIN_OFFSET})",
+    )
+    cli.add_argument(
+        "--otlp-port",
+        type=int,
+        default=OTLP_PORT,
+        metavar="PORT",
+        help="send spans to this port of this machine; 0: no tracing (default: %(default)s)",
+    )
+
+
+def _add_policy(cli: argparse.ArgumentParser) -> None:
+    cli.add_argument(
+        "--sampling",
+        type=float,
+        default=100,
+        metavar="PERCENT",
+        help="of requests, how many are traced (default: all)",
+    )
+    cli.add_argument(
+        "--rate-limit",
+        type=int,
+        default=Settings.rate_limit_per_s,
+        metavar="N",
+        help="requests a second before 429, over all clients (default: %(default)s)",
+    )
+    cli.add_argument(
+        "--origin",
+        action="append",
+        help="may call from a browser; repeatable (default: the console's)",
+    )
+    cli.add_argument("--access-log", action="store_true", help="a line of JSON a request, stderr")
+
+
 def settings_from(args: argparse.Namespace) -> Settings:
     """Return what the command line asks for.
 
@@ -102,12 +118,15 @@ def settings_from(args: argparse.Namespace) -> Settings:
     if args.compose:
         services = services_of(MESH_TOML, host="{name}")
         listen, otlp, seen = "0.0.0.0", Endpoint("jaeger", OTLP_PORT), COMPOSE_DATA  # noqa: S104
+        secret = os.environ.get("MESH_TOKEN_SECRET")
+        token = make_token(secret, "gateway") if secret else ""
     else:
         services = (
             parse_services(args.services.split(",")) if args.services else services_of(MESH_TOML)
         )
         listen, seen = args.host, args.data.resolve()
         otlp = Endpoint("127.0.0.1", args.otlp_port) if args.otlp_port else None
+        token = "%ENVIRONMENT(MESH_TOKEN)%" if os.environ.get("MESH_TOKEN") else ""
     admin_port = args.port + ADMIN_OFFSET if args.admin_port is None else args.admin_port
     for port in (args.port, admin_port):
         if not 0 < port < 65_536:
@@ -118,7 +137,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         listen=Endpoint(listen, args.port),
         admin_port=admin_port,
         otlp=otlp,
-        authenticate=args.compose or bool(os.environ.get("MESH_TOKEN")),
+        token=token,
         sampling_percent=args.sampling,
         rate_limit_per_s=args.rate_limit,
         origins=tuple(args.origin) if args.origin else Settings.origins,

@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 
 from .descriptors import Exposed, exposed
-from .http import connection_manager
+from .filters import connection_manager
 from .parts import type_of, typed
 from .settings import Endpoint, Problem, Settings
 
@@ -40,40 +40,47 @@ def build(settings: Settings) -> dict[str, Any]:
             "listeners": [_listener(methods, settings)],
             "clusters": clusters,
         },
-        "layered_runtime": {
-            "layers": [
-                {
-                    "name": "static",
-                    "static_layer": {
-                        # Spans within a second, not five: a trace is looked at right away.
-                        "tracing.opentelemetry.flush_interval_ms": 500,
-                        "tracing.opentelemetry.min_flush_spans": 64,
-                    },
-                }
-            ]
-        },
-        "overload_manager": {
-            "resource_monitors": [
-                typed(
-                    "envoy.resource_monitors.global_downstream_max_connections",
-                    "extensions.resource_monitors.downstream_connections.v3"
-                    ".DownstreamConnectionsConfig",
-                    max_active_downstream_connections=MAX_CONNECTIONS,
-                )
-            ]
-        },
-        "application_log_config": {
-            "log_format": {
-                "json_format": {
-                    "service": "gateway",
-                    "event": "%j",
-                    "level": "%l",
-                    "logger": "%n",
-                    "timestamp": "%Y-%m-%dT%T.%f%z",
-                }
-            }
-        },
+        **_PROCESS,
     }
+
+
+#: What holds for the process, whatever it serves.
+_PROCESS: dict[str, Any] = {
+    "layered_runtime": {
+        "layers": [
+            {
+                "name": "static",
+                "static_layer": {
+                    # Spans within a second, not five: a trace is looked at right away.
+                    "tracing.opentelemetry.flush_interval_ms": 500,
+                    "tracing.opentelemetry.min_flush_spans": 64,
+                },
+            }
+        ]
+    },
+    "overload_manager": {
+        "resource_monitors": [
+            typed(
+                "envoy.resource_monitors.global_downstream_max_connections",
+                "extensions.resource_monitors.downstream_connections.v3"
+                ".DownstreamConnectionsConfig",
+                max_active_downstream_connections=MAX_CONNECTIONS,
+            )
+        ]
+    },
+    # As every process of the system logs.
+    "application_log_config": {
+        "log_format": {
+            "json_format": {
+                "service": "gateway",
+                "event": "%j",
+                "level": "%l",
+                "logger": "%n",
+                "timestamp": "%Y-%m-%dT%T.%f%z",
+            }
+        }
+    },
+}
 
 
 def _listener(methods: tuple[Exposed, ...], settings: Settings) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def render(settings: Settings) -> str:
 def write(settings: Settings, directory: Path) -> Path:
     """Write configuration and descriptors into *directory*; return the configuration's path.
 
-    Neither holds a secret: the gateway's token stays in Envoy's environment.
+    Only who runs the gateway may read them: its token may be in the configuration.
 
     Raises:
         Problem: they cannot be written.
@@ -84,6 +84,8 @@ def exec_envoy(config: Path, *, drain_s: int) -> NoReturn:
             *("--concurrency", "1"),
             *("--log-level", "warning"),
             *("--drain-time-s", str(drain_s)),
+            # An access log that can be read while it is written.
+            *("--file-flush-interval-msec", "1000"),
             # Else a second Envoy on this machine is refused, whatever its ports.
             "--disable-hot-restart",
         ],
@@ -107,6 +109,4 @@ def _replace(path: Path, content: bytes) -> None:
     """Write *path* at once: an Envoy that starts meanwhile reads the old file or the new one."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
         file.write(content)
-    temporary = Path(file.name)
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    Path(file.name).replace(path)  # its mode is 0600

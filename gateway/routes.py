@@ -25,9 +25,8 @@ def route_config(methods: Iterable[Exposed], settings: Settings) -> dict[str, An
         "routes": [*(_route(method, settings) for method in methods), _NOTHING_ELSE],
         "typed_per_filter_config": {"cors": _cors(settings)},
     }
-    if settings.authenticate:
-        # Envoy reads it at start from its environment: no file and no admin page shows it.
-        host["request_headers_to_add"] = [header(TOKEN, "%ENVIRONMENT(MESH_TOKEN)%")]
+    if settings.token:
+        host["request_headers_to_add"] = [header(TOKEN, settings.token)]
     return {"name": "edge", "virtual_hosts": [host]}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Its admin port is found as any service's is: this much above its port.
@@ -26,12 +26,12 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """Read ``HOST:PORT``; an IPv6 address stands in brackets.
+        """Read ``HOST:PORT`` or gRPC's ``dns:///HOST:PORT``; IPv6 addresses stand in brackets.
 
         Raises:
             Problem: it is neither.
         """
-        host, colon, port = text.strip().rpartition(":")
+        host, colon, port = text.strip().removeprefix("dns:///").rpartition(":")
         if not (colon and host and port.isdecimal() and 0 < int(port) < 65_536):
             raise Problem(f"{text!r} is not HOST:PORT")
         return cls(host.strip("[]"), int(port))
@@ -53,8 +53,8 @@ class Settings:
     otlp: Endpoint | None = None
     #: The share of requests that begin a sampled trace, in percent.
     sampling_percent: float = 100.0
-    #: Whether Envoy's environment holds MESH_TOKEN, the gateway's own token.
-    authenticate: bool = False
+    #: The gateway's own token, for the services; Envoy's command operators may stand in it.
+    token: str = field(default="", repr=False)
     #: Requests a second over all clients; beyond, 429.
     rate_limit_per_s: int = 2000
     #: Who may call from a browser.

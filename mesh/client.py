@@ -61,7 +61,7 @@ def client_layers(
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
         *([Retry(policy.retry, runtime)] if policy.retry else []),
         Pick(addresses),  # inside retry: another attempt may go elsewhere
-        Breaker(policy.circuit, runtime),  # per address and method: sees every attempt
+        Breaker(policy.circuit, runtime, node.metrics),  # per address and method: sees every attempt
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),

@@ -21,6 +21,8 @@ from grpc import StatusCode
 
 #: The `ErrorInfo.domain` of every error that a mesh process made itself.
 DOMAIN = "mesh"
+#: Errors travel in metadata and are kept with keys: what they quote is cut to this.
+TEXT_LIMIT_CHARS = 500
 
 CODES: Mapping[int, StatusCode] = {code.value[0]: code for code in StatusCode}
 
@@ -220,8 +222,9 @@ def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshErr
 
 def to_status(error: MeshError) -> Status:
     """Return *error* as the `google.rpc.Status` that goes over the wire and into journals."""
-    status = Status(code=error.status.value[0], message=error.message)
-    info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.info)
+    status = Status(code=error.status.value[0], message=error.message[:TEXT_LIMIT_CHARS])
+    facts = {name: value[:TEXT_LIMIT_CHARS] for name, value in error.info.items()}
+    info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=facts)
     info.metadata["outcome"] = error.outcome.value
     _pack(status, info)
     if error.retry_after_s is not None:

@@ -7,6 +7,7 @@ loading.py and placing.py do it, readback.py asks the services what they hold, e
 they should, report.py shows both.
 """
 
+from replay.addresses import Addresses, find
 from replay.welcome import welcome
 
-__all__ = ["welcome"]
+__all__ = ["Addresses", "find", "welcome"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -15,13 +13,15 @@ from rich.console import Console
 from replay.expected import expected_books
 from replay.gateway import Gateway, GatewayError, UnreachableError
 from replay.invoices import FileError, Invoices, read_file
-from replay.loading import PORTS, LoadingError, Services, load
+from replay.loading import LoadingError, Services, load
+from replay.options import Options, read_options
 from replay.placing import Placed, place_all
-from replay.plan import Failures, Plan, make_plan
+from replay.plan import Plan, PlannedOrder, make_plan
 from replay.progress import Progress
 from replay.readback import order_states, read_books, settle
 from replay.report import Report, compare, print_remarks, print_report, to_json
 from replay.showcase import choose, show_order
+from replay.welcome import welcome
 
 OK, DIFFERENT, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 FIRST_ANSWER_S: Final = 5.0
@@ -30,10 +30,11 @@ _ENDED: Final = ("CONFIRMED", "CANCELLED")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Exit status: 0 as expected, 1 not, 2 could not be run, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    if options.decline + options.short_stock > 1:
-        _parser().error("--decline and --short-stock are more than 1 together")
+    options = read_options(arguments)
     console = Console(stderr=options.json)
+    if options.limit == 0:
+        welcome(options.addresses, has_orders=False, console=console)
+        return OK
     try:
         invoices = read_file(options.file)
     except FileError as error:
@@ -54,13 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK if report.is_ok else DIFFERENT
 
 
-async def _run(
-    options: argparse.Namespace, invoices: Invoices, placed: Placed, console: Console
-) -> Report:
-    failures = Failures(options.decline, options.short_stock, options.seed)
-    plan = make_plan(invoices, failures, only_first_day=options.first_day, limit=options.limit)
-    gateway = Gateway(options.gateway, concurrency=options.concurrency)
-    async with gateway, Services(_addresses(options)) as services:
+async def _run(options: Options, invoices: Invoices, placed: Placed, console: Console) -> Report:
+    plan = make_plan(
+        invoices, options.failures, only_first_day=options.first_day, limit=options.limit
+    )
+    gateway = Gateway(options.addresses.gateway, concurrency=options.concurrency)
+    async with gateway, Services(options.addresses.services) as services:
         before = await _states_before(gateway)
         await _place_new(gateway, services, plan, before, placed, options.concurrency)
         is_settled = await settle(gateway)
@@ -71,7 +71,7 @@ async def _run(
             invoices=invoices,
             orders=len(plan.orders),
             placed=placed.count,
-            already_placed=_count_ended(plan, before),
+            already_placed=len(plan.orders) - len(_new(plan, before)),
             failures=placed.failures,
             duration_s=placed.duration_s,
             is_settled=is_settled,
@@ -82,7 +82,9 @@ async def _run(
         print_report(report, console)
         if options.first_day:
             shown = choose(plan.orders)
-            await show_order(gateway, shown, console, placed.sagas.get(shown.order.order_id))
+            saga_id = placed.sagas.get(shown.order.order_id)
+            await show_order(gateway, shown, console, options.addresses.traces, saga_id)
+            welcome(options.addresses, console=console)
     return report
 
 
@@ -98,13 +100,13 @@ async def _place_new(
     gateway: Gateway,
     services: Services,
     plan: Plan,
-    before: dict[str, str],
+    before: Mapping[str, str],
     placed: Placed,
     concurrency: int,
 ) -> None:
     """Load for the orders that are not at their end yet, and place them."""
     progress = Progress()
-    new = [planned for planned in plan.orders if before.get(planned.order.order_id) not in _ENDED]
+    new = _new(plan, before)
     if len(new) < len(plan.orders):
         progress.say(f"{len(plan.orders) - len(new):,} of {len(plan.orders):,} already placed")
     if new:
@@ -113,68 +115,15 @@ async def _place_new(
             await place_all(gateway, new, placed, done, concurrency=concurrency)
 
 
-def _count_ended(plan: Plan, before: dict[str, str]) -> int:
-    return sum(before.get(planned.order.order_id) in _ENDED for planned in plan.orders)
+def _new(plan: Plan, before: Mapping[str, str]) -> list[PlannedOrder]:
+    return [planned for planned in plan.orders if before.get(planned.order.order_id) not in _ENDED]
 
 
 def _so_far(placed: Placed) -> str:
+    if not placed.count:
+        return "No order was placed."
     states = ", ".join(f"{count} {state}" for state, count in sorted(placed.states.items()))
     return (
-        f"{placed.count} orders were brought to their end{f' ({states})' if states else ''}."
-        " What was under way goes on by itself; the same command goes on from there."
+        f"{placed.count} orders were brought to their end ({states}). What was under way goes on"
+        " by itself; the same command goes on from there."
     )
-
-
-def _addresses(options: argparse.Namespace) -> dict[str, str]:
-    return {name: f"{options.host}:{port}" for name, port in PORTS.items()} | dict(options.service)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m replay",
-        description="Send a file of real orders through the running system, then check its books.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="CSV in the format of UCI Online Retail, or CSV.gz")
-    add("--concurrency", type=_positive, default=32, metavar="N", help="orders at a time")
-    add("--decline", type=_share, default=0.0, metavar="P", help="share whose payment is declined")
-    add("--short-stock", type=_share, default=0.0, metavar="P", help="share that lacks stock")
-    add("--seed", type=int, default=0, metavar="N", help="picks the orders that shall fail")
-    add("--first-day", action="store_true", help="the first trading day only, and show one order")
-    add("--limit", "--orders", type=_positive, metavar="N", help="only the first N orders")
-    add("--json", action="store_true", help="the report as JSON, the table to standard error")
-    add("--gateway", default="http://127.0.0.1:8080", metavar="URL", help="where orders go")
-    add("--host", default="127.0.0.1", help="where the services listen that are loaded directly")
-    add(
-        "--service",
-        type=_address,
-        action="append",
-        default=[],
-        metavar="NAME=HOST:PORT",
-        help=f"one of {', '.join(PORTS)}, if elsewhere",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
-    return share
-
-
-def _address(text: str) -> tuple[str, str]:
-    name, _, address = text.partition("=")
-    if name not in PORTS or not address:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
-    return name, address

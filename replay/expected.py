@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from itertools import chain
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ def expected_books(plan: Plan, actual: Books, before: Mapping[str, str]) -> Book
     orders, payments = others(actual.orders), others(actual.payments)
     reservations, shipments = others(actual.reservations), others(actual.shipments)
     sagas, entries = others(actual.sagas), others(actual.entries)
+    stock = dict(actual.stock)
     for planned in plan.orders:
         order_id, total = planned.order.order_id, planned.order.total
         outcome = _outcome(planned, before)
@@ -41,6 +41,7 @@ def expected_books(plan: Plan, actual: Books, before: Mapping[str, str]) -> Book
         orders[order_id] = "CONFIRMED" if is_confirmed else "CANCELLED"
         sagas[order_id] = "COMPLETED" if is_confirmed else "FAILED"
         if outcome is Outcome.OUT_OF_STOCK:
+            stock[planned.short_sku] = Stock()
             continue
         payments[order_id] = Payment("CHARGED" if is_confirmed else "DECLINED", total)
         reservations[order_id] = Reservation(
@@ -59,19 +60,7 @@ def expected_books(plan: Plan, actual: Books, before: Mapping[str, str]) -> Book
         entries=entries,
         ledger=money,
         provider=money,
-        stock={**actual.stock, **_stock(plan, reservations, own)},
-    )
-
-
-def value_of(plan: Plan, before: Mapping[str, str]) -> Decimal:
-    """What the orders that should be confirmed are worth, in pounds."""
-    return sum(
-        (
-            planned.order.total
-            for planned in plan.orders
-            if _outcome(planned, before) is Outcome.CONFIRMED
-        ),
-        Decimal("0.00"),
+        stock=stock | _stock(plan, reservations, own),
     )
 
 
@@ -85,7 +74,7 @@ def _stock(plan: Plan, reservations: Mapping[str, Reservation], own: set[str]) -
 
     Others took what others had loaded: they count as shipped or reserved, and not as loaded.
     """
-    loaded: Counter[str] = Counter({item.sku: 0 for item in plan.items})
+    loaded: Counter[str] = Counter()
     for load in plan.loads:
         loaded[load.sku] += load.quantity
     taken = _units(reservations, "COMMITTED", lambda order_id: order_id in own)

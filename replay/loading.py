@@ -18,7 +18,7 @@ from google.type.postal_address_pb2 import PostalAddress
 
 from mesh.metadata import KEY
 from replay.money import to_money
-from replay.plan import Item, Load, Plan, User, address_id, make_key
+from replay.plan import Item, Load, Plan, User, address_id
 from replay.pool import for_each
 from replay.progress import Progress
 from shop.inventory.v1 import inventory_pb2 as inventory
@@ -28,8 +28,8 @@ from shop.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 from shop.user.v1 import user_pb2 as user
 from shop.user.v1.user_pb2_grpc import UserServiceStub
 
-#: The services that a replay calls directly, with their ports.
-PORTS: Final[Mapping[str, int]] = {"user": 50051, "inventory": 50053, "provider": 50059}
+#: The services that a replay calls directly.
+DIRECT: Final = ("user", "inventory", "provider")
 PATIENCE_S: Final = 60.0  # for one call, with its repetitions: a service may be restarting
 CALL_TIMEOUT_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.1
@@ -52,7 +52,7 @@ class Services:
     def __init__(self, addresses: Mapping[str, str], *, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
         self._channels = {
-            name: grpc.aio.insecure_channel(addresses[name], options=_OPTIONS) for name in PORTS
+            name: grpc.aio.insecure_channel(addresses[name], options=_OPTIONS) for name in DIRECT
         }
         self._user = UserServiceStub(self._channels["user"])
         self._inventory = InventoryServiceStub(self._channels["inventory"])
@@ -85,7 +85,7 @@ class Services:
             await self._call(
                 self._user.AddAddress,
                 user.AddAddressRequest(user_id=wanted.user_id, address=address),
-                make_key(wanted.key, "address", address.address_id),
+                f"{wanted.key}/{address.address_id}",  # still short and plain
             )
 
     async def create_item(self, item: Item) -> None:

@@ -23,7 +23,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line of text as it is."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Callable[[], None]]:

@@ -109,7 +109,7 @@ def _print_list(console: Console, title: str, texts: Sequence[str]) -> None:
         return
     console.print(f"{len(texts)} {title}:", style="yellow")
     for text in texts[:MAX_LISTED]:
-        console.print(f"  {text}", markup=False, highlight=False)
+        console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
     if len(texts) > MAX_LISTED:
         console.print(f"  and {len(texts) - MAX_LISTED} more")
 

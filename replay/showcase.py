@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,7 +17,6 @@ from replay.gateway import Gateway
 from replay.placing import place
 from replay.plan import Outcome, PlannedOrder
 
-TRACES_URL: Final = os.environ.get("MESH_TRACES_URL", "http://127.0.0.1:8081")
 TRACE_TIMEOUT_S: Final = 8.0  # exporters send a batch every few seconds
 _POLL_S: Final = 0.5
 _STYLES: Final = {"DONE": "green", "REFUSED": "red", "UNDONE": "yellow", "UNKNOWN": "red"}
@@ -39,9 +37,9 @@ async def show_order(
     gateway: Gateway,
     planned: PlannedOrder,
     console: Console,
+    traces_url: str,
     saga_id: str | None = None,
     *,
-    traces_url: str = TRACES_URL,
     timeout_s: float = TRACE_TIMEOUT_S,
 ) -> None:
     """Print an order's saga and its trace. Without `saga_id` the order is placed again to learn it.
@@ -56,20 +54,24 @@ async def show_order(
         f"\n[bold]Order {order.order_id}[/]: {len(order.lines)} lines, £{order.total:,}. "
         f"Its saga {saga_id} is {saga['state']}:",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(_steps_table(saga))
     trace_id = saga.get("traceId", "")
     console.print(f"\n[bold]Its trace[/] {trace_id}:", highlight=False)
     try:
-        trace = await _complete_trace(traces_url, trace_id, timeout_s)
+        at_least = 2 * len(saga.get("steps", ()))  # each is called, and is served
+        trace = await _complete_trace(traces_url, trace_id, at_least, timeout_s)
         text = render_trace(trace, color=console.is_terminal and not console.no_color)
     except (TraceUnavailableError, ValueError) as error:
         text = f"could not be read: {error}"
     console.out(text, highlight=False)
 
 
-async def _complete_trace(url: str, trace_id: str, timeout_s: float) -> Mapping[str, Any]:
-    """The trace, once every parent is there and no span was added between two looks.
+async def _complete_trace(
+    url: str, trace_id: str, at_least: int, timeout_s: float
+) -> Mapping[str, Any]:
+    """The trace, once it has so many spans, every parent, and no span more than a look before.
 
     At the end of the time: as it is by then. Raises TraceUnavailableError if it is not there.
     """
@@ -85,7 +87,7 @@ async def _complete_trace(url: str, trace_id: str, timeout_s: float) -> Mapping[
         else:
             spans = read_spans(body)
             link_spans(spans)
-            has_all = not any(span.is_orphan for span in spans)
+            has_all = len(spans) >= at_least and not any(span.is_orphan for span in spans)
             if is_last or (has_all and len(spans) == seen):
                 return body
             seen = len(spans)
@@ -101,7 +103,7 @@ def _steps_table(saga: Mapping[str, Any]) -> Table:
         undo = step.get("undoState", "").removeprefix("UNDO_").removeprefix("STATE_UNSPECIFIED")
         table.add_row(
             f"{step['position']}{step.get('branch', '')}",
-            step["method"].rpartition(".")[2],
+            step["method"].rpartition(".")[2].replace("Service/", " "),
             f"[{_STYLES.get(state, 'default')}]{state}[/]",
             str(step.get("attempts", 0)),
             _duration(step),

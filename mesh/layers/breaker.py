@@ -16,6 +16,7 @@ from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import CircuitOpenError, MeshError
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
+from ..runtime.metrics import Metrics
 from .circuit import Circuit, CircuitConfig, Permit, Result, State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +32,9 @@ FAILURES = frozenset(
         StatusCode.DATA_LOSS,
     }
 )
+
+#: What `mesh_breaker_state` shows.
+_GAUGE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 def classify(error: BaseException) -> Result:
@@ -71,9 +75,12 @@ class _Guard(AbstractContextManager[None]):
 class Breaker(Layer):
     """One circuit for each (address, method)."""
 
-    def __init__(self, config: CircuitConfig, runtime: Runtime) -> None:
+    def __init__(
+        self, config: CircuitConfig, runtime: Runtime, metrics: Metrics | None = None
+    ) -> None:
         self._config = config
         self._runtime = runtime
+        self._metrics = metrics
         self.circuits: dict[tuple[str, str], Circuit] = {}
 
     def circuit(self, call: Call) -> Circuit:
@@ -85,9 +92,14 @@ class Breaker(Layer):
                 self._config,
                 self._runtime.clock.monotonic,
                 self._runtime.random,
-                functools.partial(_report, *key),
+                functools.partial(self._changed, *key),
             )
         return circuit
+
+    def _changed(self, address: str, method: str, old: State, new: State) -> None:
+        _report(address, method, old, new)
+        if self._metrics:
+            self._metrics.breaker_state.labels(address, method).set(_GAUGE[new])
 
     def __call__(self, inner: Handler) -> Handler:
         """Refuse calls while the circuit is open."""

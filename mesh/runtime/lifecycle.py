@@ -120,7 +120,7 @@ class ServiceProcess:
     def _serve_metrics(self) -> None:
         port = self._settings.port + ADMIN_PORT_OFFSET
         try:
-            self._node.metrics.serve("127.0.0.1", port)
+            self._node.metrics.serve(self._config.bind, port)
         except OSError as error:
             raise ConfigError(f"cannot serve /metrics on port {port}: {error.strerror}") from None
 

@@ -19,6 +19,13 @@ class Metrics:
             "mesh_sagas_running", "Sagas in flight in this process", registry=self.registry
         )
 
+        self.breaker_state = Gauge(
+            "mesh_breaker_state",
+            "Circuit breakers: 0 closed, 1 half-open, 2 open",
+            ("address", "rpc_method"),
+            registry=self.registry,
+        )
+
     def _call_duration(self, side: str) -> Histogram:
         return Histogram(
             f"rpc_{side}_call_duration_seconds",

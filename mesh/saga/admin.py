@@ -32,7 +32,7 @@ async def get_saga(ctx: Context[Any], request: pb.GetSagaRequest) -> pb.Saga:
 
 
 async def list_sagas(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.ListSagasResponse:
-    """Return sagas in the order they were started, without steps."""
+    """Return sagas, newest first, without steps."""
     if not 0 <= request.page_size <= PAGE_SIZE_MAX:
         raise InvalidArgument(violations=[("page_size", f"must be 0 to {PAGE_SIZE_MAX}")])
     size = request.page_size or PAGE_SIZE

@@ -247,14 +247,15 @@ class Journal:
 
         return await self._store.read(work)
 
-    async def list(self, name: str, state: int, after: str, limit: int) -> list[SagaRow]:
-        """Return sagas in order of their ids, without steps. "" and 0 mean any."""
+    async def list(self, name: str, state: int, before: str, limit: int) -> list[SagaRow]:
+        """Return sagas, newest first, without steps. "" and 0 mean any."""
 
         async def work(tx: Tx) -> list[SagaRow]:
             rows = await tx.execute(
-                f"SELECT {_SAGA} FROM mesh_sagas WHERE saga_id > $1 AND ($2 = '' OR name = $2)"
-                " AND ($3 = 0 OR state = $3) ORDER BY saga_id LIMIT $4",
-                after,
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE ($1 = '' OR saga_id < $1)"
+                " AND ($2 = '' OR name = $2) AND ($3 = 0 OR state = $3)"
+                " ORDER BY saga_id DESC LIMIT $4",
+                before,
                 name,
                 state,
                 limit,

@@ -33,7 +33,7 @@ class Tx:
         raise NotImplementedError
 
     def now(self) -> float:
-        """Return the wall time in seconds since the epoch."""
+        """Return when the transaction began, in seconds since the epoch: always the same."""
         raise NotImplementedError
 
     def new_id(self) -> str:

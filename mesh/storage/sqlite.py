@@ -42,6 +42,7 @@ class SqliteTx(Tx):
         self._connection = connection
         self._runtime = runtime
         self._control = control
+        self._now = runtime.clock.wall()
         self.doomed: apsw.Error | None = None
 
     async def execute(self, sql: str, *params: Any) -> list[Any]:
@@ -59,8 +60,8 @@ class SqliteTx(Tx):
         self._control("ROLLBACK TO work")
 
     def now(self) -> float:
-        """Return the wall time in seconds."""
-        return self._runtime.clock.wall()
+        """Return when the transaction began."""
+        return self._now
 
     def new_id(self) -> str:
         """Return a new UUIDv7."""
@@ -148,6 +149,11 @@ class SqliteStore:
         """Finish the queue, close the file, and let another process have it."""
         if self._groups:
             await asyncio.shield(self._groups)
+        self._file.close()
+        os.close(self._lock)
+
+    def abandon(self) -> None:
+        """Let go of the file as a crash would: what is not committed is gone."""
         self._file.close()
         os.close(self._lock)
 

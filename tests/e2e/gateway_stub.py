@@ -1,10 +1,11 @@
 """A gateway with stub services behind it and an OTLP collector beside it, for the tests of it."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,27 +15,29 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from mesh.metadata import STATUS_DETAILS
-from mesh.saga.v1 import saga_pb2, saga_pb2_grpc
-from shop.inventory.v1 import inventory_pb2, inventory_pb2_grpc
-from shop.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
-from shop.order.v1 import order_pb2, order_pb2_grpc
+from mesh.saga.v1 import saga_pb2
+from shop.inventory.v1 import inventory_pb2
+from shop.orchestrator.v1 import orchestrator_pb2
+from shop.order.v1 import order_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "the-gateways-own-token"
-#: Exposed services that the stub does not serve: nothing listens there.
-ABSENT = ("user", "payment", "shipping")
 SERVED = ("inventory", "orchestrator", "order")
+#: Exposed services that have no stub: nothing listens where they should.
+ABSENT = ("user", "payment", "shipping")
 
 
 @dataclass
 class Seen:
-    """What reached a stub."""
+    """A call that reached a stub."""
 
     request: Any
     metadata: dict[str, str]
@@ -42,19 +45,36 @@ class Seen:
 
 
 @dataclass
-class Edge:
-    """A running gateway, and what came out at its other side."""
+class Outcome:
+    """What came out at the other side of the gateway."""
 
-    base_url: str
-    admin_url: str
-    port: int
-    data: Path
     calls: list[Seen] = field(default_factory=list)
     spans: list[tuple[str, Span]] = field(default_factory=list)
 
+
+@dataclass
+class Edge:
+    """A running gateway."""
+
+    port: int
+    admin_url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    outcome: Outcome = field(repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """Where REST is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def calls(self) -> list[Seen]:
+        """Every call that reached a service."""
+        return self.outcome.calls
+
     @property
     def last(self) -> Seen:
-        """The latest call that reached a service."""
+        """The latest of them."""
         return self.calls[-1]
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -65,19 +85,18 @@ class Edge:
         """POST to *path*."""
         return httpx.post(self.base_url + path, **options)
 
-    def trace_of(self, correlation_id: str, *, spans: int = 2) -> list[Span]:
-        """Wait for the spans of a request; return them, roots first."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            found = [
+    def trace_of(self, correlation_id: str, *, spans: int) -> list[Span]:
+        """Wait for the spans of a request; return them, the root first."""
+
+        def found() -> list[Span]:
+            return [
                 span
-                for _, span in self.spans
+                for _, span in self.outcome.spans
                 if attributes(span).get("mesh.correlation_id") == correlation_id
             ]
-            if len(found) >= spans:
-                return sorted(found, key=lambda span: bool(span.parent_span_id))
-            time.sleep(0.05)
-        raise AssertionError(f"no trace of {correlation_id}; got {self.spans}")
+
+        wait_until(lambda: len(found()) >= spans)
+        return sorted(found(), key=lambda span: bool(span.parent_span_id))
 
 
 def attributes(span: Span) -> dict[str, str]:
@@ -85,50 +104,59 @@ def attributes(span: Span) -> dict[str, str]:
     return {pair.key: pair.value.string_value for pair in span.attributes}
 
 
-class Stub(
-    order_pb2_grpc.OrderServiceServicer,
-    orchestrator_pb2_grpc.OrchestratorServiceServicer,
-    inventory_pb2_grpc.InventoryServiceServicer,
-    saga_pb2_grpc.SagaServiceServicer,
-):
-    """Answers, and remembers. An order id such as `NOT_FOUND` is refused so."""
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for it, not for ever."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
-    def __init__(self, calls: list[Seen]) -> None:
-        self.calls = calls
 
-    def _see(self, request: Any, context: Any) -> None:
-        metadata = {key: str(value) for key, value in context.invocation_metadata()}
-        self.calls.append(Seen(request, metadata, context.time_remaining()))
+def get_order(request: Any, context: Any) -> order_pb2.Order:
+    """Answer, or refuse with the status that the order's id is the name of."""
+    if code := getattr(grpc.StatusCode, request.order_id, None):
+        refuse(context, code)
+    return order_pb2.Order(order_id=request.order_id, state=order_pb2.Order.PENDING)
 
-    def GetOrder(self, request: Any, context: Any) -> order_pb2.Order:  # noqa: N802
-        self._see(request, context)
-        if code := getattr(grpc.StatusCode, request.order_id, None):
-            refuse(context, code)
-        return order_pb2.Order(order_id=request.order_id, state=order_pb2.Order.PENDING)
 
-    def ListOrders(self, request: Any, context: Any) -> order_pb2.ListOrdersResponse:  # noqa: N802
-        self._see(request, context)
-        order = order_pb2.Order(user_id="x" * 60_000)
-        return order_pb2.ListOrdersResponse(orders=[order] * 60)
+def list_orders(request: Any, context: Any) -> order_pb2.ListOrdersResponse:
+    """Answer with nearly all that fits into a gRPC message."""
+    return order_pb2.ListOrdersResponse(orders=[order_pb2.Order(user_id="x" * 60_000)] * 60)
 
-    def WatchOrder(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
-        self._see(request, context)
-        order = order_pb2.Order(order_id=request.order_id, state=order_pb2.Order.PENDING)
-        yield order_pb2.WatchOrderResponse(order=order)
-        order.state = order_pb2.Order.CONFIRMED
-        yield order_pb2.WatchOrderResponse(order=order, final=True)
 
-    def GetItem(self, request: Any, context: Any) -> inventory_pb2.Item:  # noqa: N802
-        self._see(request, context)
-        return inventory_pb2.Item(sku=request.sku)
+def watch_order(request: Any, context: Any) -> Iterator[order_pb2.WatchOrderResponse]:
+    """Tell of one change, then the end."""
+    order = order_pb2.Order(order_id=request.order_id, state=order_pb2.Order.PENDING)
+    yield order_pb2.WatchOrderResponse(order=order)
+    order.state = order_pb2.Order.CONFIRMED
+    yield order_pb2.WatchOrderResponse(order=order, final=True)
 
-    def PlaceOrder(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._see(request, context)
-        return orchestrator_pb2.PlaceOrderResponse(order_id=request.order_id)
 
-    def GetSaga(self, request: Any, context: Any) -> saga_pb2.Saga:  # noqa: N802
-        self._see(request, context)
-        return saga_pb2.Saga(saga_id=request.saga_id, state=saga_pb2.Saga.COMPLETED)
+def place_order(request: Any, context: Any) -> orchestrator_pb2.PlaceOrderResponse:
+    """Answer without a state."""
+    return orchestrator_pb2.PlaceOrderResponse(order_id=request.order_id)
+
+
+def get_item(request: Any, context: Any) -> inventory_pb2.Item:
+    """Answer with the SKU that came."""
+    return inventory_pb2.Item(sku=request.sku)
+
+
+def get_saga(request: Any, context: Any) -> saga_pb2.Saga:
+    """Answer with a saga that is over."""
+    return saga_pb2.Saga(saga_id=request.saga_id, state=saga_pb2.Saga.COMPLETED)
+
+
+STUBS: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+    (
+        order_pb2,
+        "OrderService",
+        {"GetOrder": get_order, "ListOrders": list_orders, "WatchOrder": watch_order},
+    ),
+    (orchestrator_pb2, "OrchestratorService", {"PlaceOrder": place_order}),
+    (inventory_pb2, "InventoryService", {"GetItem": get_item}),
+    (saga_pb2, "SagaService", {"GetSaga": get_saga}),
+)
 
 
 def refuse(context: Any, code: grpc.StatusCode) -> None:
@@ -151,12 +179,53 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self, spans: list[tuple[str, Span]]) -> None:
         self.spans = spans
 
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802  # the protocol's name
         for batch in request.resource_spans:
-            names = {a.key: a.value.string_value for a in batch.resource.attributes}
+            names = {pair.key: pair.value.string_value for pair in batch.resource.attributes}
             for scope in batch.scope_spans:
                 self.spans += [(names["service.name"], span) for span in scope.spans]
         return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@contextmanager
+def backend(outcome: Outcome) -> Iterator[int]:
+    """Serve the stubs and the collector; yield their port."""
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    for module, name, answers in STUBS:
+        service: ServiceDescriptor = module.DESCRIPTOR.services_by_name[name]
+        methods = {
+            method: _handler(service.methods_by_name[method], answer, outcome.calls)
+            for method, answer in answers.items()
+        }
+        generic = grpc.method_handlers_generic_handler(service.full_name, methods)
+        server.add_generic_rpc_handlers((generic,))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        Collector(outcome.spans), server
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(grace=0).wait()
+
+
+def _handler(method: MethodDescriptor, answer: Any, calls: list[Seen]) -> Any:
+    def see_and_answer(request: Any, context: Any) -> Any:
+        metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        calls.append(Seen(request, metadata, context.time_remaining()))
+        return answer(request, context)
+
+    make = (
+        grpc.unary_stream_rpc_method_handler
+        if method.server_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    return make(
+        see_and_answer,
+        request_deserializer=GetMessageClass(method.input_type).FromString,
+        response_serializer=lambda reply: reply.SerializeToString(),
+    )
 
 
 def free_ports(count: int) -> list[int]:
@@ -168,66 +237,45 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-@contextmanager
-def backend(edge: Edge) -> Iterator[int]:
-    """Serve the stubs and the collector; yield their port."""
-    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-    stub = Stub(edge.calls)
-    order_pb2_grpc.add_OrderServiceServicer_to_server(stub, server)
-    orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(stub, server)
-    inventory_pb2_grpc.add_InventoryServiceServicer_to_server(stub, server)
-    saga_pb2_grpc.add_SagaServiceServicer_to_server(stub, server)
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(edge.spans), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield port
-    finally:
-        server.stop(grace=0).wait()
+def environment() -> dict[str, str]:
+    """Return ours, with this project importable in a child."""
+    path = os.pathsep.join(str(entry) for entry in (ROOT, ROOT / "protos" / "python"))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 @contextmanager
-def running(data: Path, *flags: str) -> Iterator[Edge]:
-    """Start services and gateway as `python -m gateway` does; yield when it serves."""
+def running(data: Path, *flags: str, absent: int | None = None) -> Iterator[Edge]:
+    """Start the stubs, and the gateway as `mesh up` does; yield when it serves.
+
+    absent: the port of the services that have no stub; by default one where nobody listens.
+    """
+    outcome = Outcome()
     port, admin, nobody = free_ports(3)
-    edge = Edge(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", port, data)
-    with backend(edge) as served:
+    with backend(outcome) as served, (data / "gateway.log").open("wb") as log:
         services = [f"{name}=127.0.0.1:{served}" for name in SERVED]
-        services += [f"{name}=127.0.0.1:{nobody}" for name in ABSENT]
+        services += [f"{name}=127.0.0.1:{absent or nobody}" for name in ABSENT]
         command = [
             *(sys.executable, "-m", "gateway", "--data", str(data)),
             *("--port", str(port), "--admin-port", str(admin), "--otlp-port", str(served)),
             *("--services", ",".join(services)),
             *flags,
         ]
-        log = data / "envoy.log"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                command, cwd=ROOT, stderr=stderr, env={**base_environment(), "MESH_TOKEN": TOKEN}
-            )
-            try:
-                until_healthy(edge, process, log)
-                yield edge
-            finally:
-                process.terminate()
-                process.wait(10)
-
-
-def base_environment() -> dict[str, str]:
-    """Return our environment with this project importable in a child."""
-    import os
-
-    path = os.pathsep.join(str(entry) for entry in (ROOT, ROOT / "protos" / "python"))
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def until_healthy(edge: Edge, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the gateway answers."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=log, env={**environment(), "MESH_TOKEN": TOKEN}
+        )
+        edge = Edge(port, f"http://127.0.0.1:{admin}", data / "gateway.log", process, outcome)
         try:
-            if edge.get("/healthz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError(f"the gateway did not start:\n{log.read_text()}")
+            wait_until(lambda: process.poll() is not None or serves(edge))
+            assert process.poll() is None, edge.log.read_text()
+            yield edge
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def serves(edge: Edge) -> bool:
+    """Tell whether the gateway answers."""
+    try:
+        return edge.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,352 @@
+"""The books, recomputed from the database files alone: no service runs, no code of theirs is used.
+
+`read_books` reads the files of a system that was stopped, `faults` says what can never be right
+about them, whatever was ordered. Amounts are in minor units; states are the contracts' names.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from mesh.saga.v1 import saga_pb2
+from shop.inventory.v1 import inventory_pb2
+from shop.order.v1 import order_pb2
+from shop.payment.v1 import payment_pb2
+from shop.provider.v1 import provider_pb2
+from shop.shipping.v1 import shipping_pb2
+
+#: Units by SKU.
+Units: TypeAlias = Mapping[str, int]
+#: (currency, amount).
+Amount: TypeAlias = tuple[str, int]
+
+#: Every service's database; `mesh_effects` is in each of them.
+DATABASES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator", "provider")
+OPEN, REPLIED = 0, 1  # of a key
+UNFINISHED: Final = ("PENDING", "EXECUTING", "COMPENSATING", "PARKED")
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order, with what its lines add up to."""
+
+    state: str
+    total: Amount
+    sum_of_lines: int
+    units: Units
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What the provider knows of a charge."""
+
+    state: str
+    amount: Amount
+    refunds: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger says of a movement."""
+
+    kind: str
+    amount: Amount
+    debit: str
+    credit: str
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Units set aside for an order."""
+
+    state: str
+    units: Units
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Units of one SKU."""
+
+    free: int
+    reserved: int
+    shipped: int
+
+
+@dataclass(frozen=True)
+class Books:
+    """All of it. Keys are order ids, but for `stock` (SKUs) and `sagas` (name, order id)."""
+
+    orders: Mapping[str, Order]
+    charges: Mapping[str, tuple[Charge, ...]]
+    payments: Mapping[str, tuple[str, Amount]]
+    ledger: Mapping[str, tuple[Entry, ...]]
+    entry_numbers: tuple[int, ...]
+    reservations: Mapping[str, Reservation]
+    shipments: Mapping[str, tuple[str, Units]]
+    sagas: Mapping[tuple[str, str], str]
+    stock: Mapping[str, Stock]
+    open_effects: Mapping[str, int]
+    open_keys: Mapping[str, int]
+
+    def ordered(self, state: str) -> dict[str, Order]:
+        """The orders in *state*."""
+        return {id_: order for id_, order in self.orders.items() if order.state == state}
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many orders there are in each state."""
+        return Counter(order.state for order in self.orders.values())
+
+    @property
+    def net(self) -> Counter[str]:
+        """The ledger's charges less its refunds, by currency."""
+        net: Counter[str] = Counter()
+        for entries in self.ledger.values():
+            for entry in entries:
+                currency, amount = entry.amount
+                net[currency] += amount if entry.kind == "CHARGE" else -amount
+        return net
+
+    @property
+    def provider_net(self) -> Counter[str]:
+        """What the provider has kept, by currency."""
+        return _sum(
+            charge.amount
+            for charges in self.charges.values()
+            for charge in charges
+            if charge.state == "APPROVED"
+        )
+
+    def units(self, state: str) -> Counter[str]:
+        """The units of all reservations in *state*."""
+        units: Counter[str] = Counter()
+        for reservation in self.reservations.values():
+            if reservation.state == state:
+                units.update(reservation.units)
+        return units
+
+
+def read_books(data: Path) -> Books:
+    """Read the database files in the folder *data*."""
+    return Books(
+        orders=_orders(data),
+        charges=_charges(data),
+        payments={
+            order_id: (payment_pb2.Payment.State.Name(state), (currency, amount))
+            for order_id, state, currency, amount in _rows(
+                data, "payment", "SELECT order_id, state, currency, amount_minor FROM payments"
+            )
+        },
+        ledger=_ledger(data),
+        entry_numbers=tuple(
+            number
+            for (number,) in _rows(
+                data, "payment", "SELECT entry_number FROM ledger_entries ORDER BY 1"
+            )
+        ),
+        reservations=_reservations(data),
+        shipments=_shipments(data),
+        sagas={
+            (name, key): saga_pb2.Saga.State.Name(state)
+            for name, key, state in _rows(
+                data, "orchestrator", "SELECT name, key, state FROM mesh_sagas"
+            )
+        },
+        stock={
+            sku: Stock(*places)
+            for sku, *places in _rows(
+                data, "inventory", "SELECT sku, free, reserved, shipped FROM stock"
+            )
+        },
+        open_effects=_count(data, "SELECT COUNT(*) FROM mesh_effects"),
+        open_keys=_count(data, f"SELECT COUNT(*) FROM mesh_keys WHERE state = {OPEN}"),
+    )
+
+
+def check(books: Books) -> None:
+    """Fail if anything in *books* can never be right."""
+    found = list(faults(books))
+    assert not found, f"{len(found)} faults:\n" + "\n".join(found[:20])
+
+
+def faults(books: Books) -> Iterator[str]:
+    """What can never be right when nothing is under way, a sentence each."""
+    for order_id, order in books.orders.items():
+        if order.sum_of_lines != order.total[1]:
+            yield f"order {order_id}: lines of {order.sum_of_lines}, a total of {order.total[1]}"
+        rules = {"CONFIRMED": _faults_of_confirmed, "CANCELLED": _faults_of_cancelled}
+        if order.state in rules:
+            yield from rules[order.state](books, order_id, order)
+        else:
+            yield f"order {order_id} is {order.state}"
+    for name in ("charges", "payments", "ledger", "reservations", "shipments"):
+        for order_id in getattr(books, name).keys() - books.orders.keys():
+            yield f"{name} of {order_id}, which is no order"
+    for (name, key), state in books.sagas.items():
+        if state in UNFINISHED:
+            yield f"saga {name} of {key} is {state}"
+    yield from _faults_of_stock(books)
+    if books.net != books.provider_net:
+        yield f"the ledger has kept {dict(books.net)}, the provider {dict(books.provider_net)}"
+    if books.entry_numbers != tuple(range(1, len(books.entry_numbers) + 1)):
+        yield "the ledger has gaps"
+    for what, counts in (("effects", books.open_effects), ("keys", books.open_keys)):
+        for service, count in counts.items():
+            if count:
+                yield f"{count} {what} are open in {service}"
+
+
+def _faults_of_confirmed(books: Books, order_id: str, order: Order) -> Iterator[str]:
+    charge = (Charge("APPROVED", order.total, 0),)
+    if books.charges.get(order_id) != charge:
+        yield f"order {order_id} is CONFIRMED and has {books.charges.get(order_id)}"
+    if books.payments.get(order_id) != ("CHARGED", order.total):
+        yield f"order {order_id} is CONFIRMED, its payment {books.payments.get(order_id)}"
+    moved = [(entry.kind, entry.amount) for entry in books.ledger.get(order_id, ())]
+    if moved != [("CHARGE", order.total)]:
+        yield f"order {order_id} is CONFIRMED, its ledger {moved}"
+    if books.reservations.get(order_id) != Reservation("COMMITTED", order.units):
+        yield f"order {order_id} is CONFIRMED, reserved {books.reservations.get(order_id)}"
+    state, units = books.shipments.get(order_id, ("", {}))
+    if state not in ("RELEASED", "DISPATCHED", "DELIVERED") or units != order.units:
+        yield f"order {order_id} is CONFIRMED, its shipment {state!r} of {units}"
+    if books.sagas.get(("place_order", order_id)) != "COMPLETED":
+        yield f"order {order_id} is CONFIRMED, its saga not COMPLETED"
+
+
+def _faults_of_cancelled(books: Books, order_id: str, order: Order) -> Iterator[str]:
+    charges = books.charges.get(order_id, ())
+    if len(charges) > 1 or any(charge.amount != order.total for charge in charges):
+        yield f"order {order_id} of {order.total} is CANCELLED and was charged {charges}"
+    if any(charge.state == "APPROVED" or charge.refunds > 1 for charge in charges):
+        yield f"order {order_id} is CANCELLED and has {charges}"
+    entries = books.ledger.get(order_id, ())
+    kinds = [entry.kind for entry in entries]
+    if kinds not in ([], ["CHARGE", "REFUND"]) or any(e.amount != order.total for e in entries):
+        yield f"order {order_id} is CANCELLED, its ledger {entries}"
+    if any(one.debit == other.debit for one, other in zip(entries, entries[1:], strict=False)):
+        yield f"order {order_id}: its refund moved money the way its charge did"
+    payment, _ = books.payments.get(order_id, ("", None))
+    if payment not in ("", "DECLINED", "REFUNDED"):
+        yield f"order {order_id} is CANCELLED, its payment {payment}"
+    reservation = books.reservations.get(order_id)
+    if reservation and reservation.state not in ("RELEASED", "RETURNED"):
+        yield f"order {order_id} is CANCELLED, its reservation {reservation.state}"
+    shipment, _ = books.shipments.get(order_id, ("", None))
+    if shipment not in ("", "CANCELLED"):
+        yield f"order {order_id} is CANCELLED, its shipment {shipment}"
+    placed = books.sagas.get(("place_order", order_id))
+    taken_back = books.sagas.get(("cancel_order", order_id))
+    if (placed, taken_back) not in (("FAILED", None), ("COMPLETED", "COMPLETED")):
+        yield f"order {order_id} is CANCELLED, its sagas {placed} and {taken_back}"
+
+
+def _faults_of_stock(books: Books) -> Iterator[str]:
+    held, committed = books.units("HELD"), books.units("COMMITTED")
+    for sku in held.keys() | committed.keys() | books.stock.keys():
+        stock = books.stock.get(sku, Stock(0, 0, 0))
+        if min(stock.free, stock.reserved, stock.shipped) < 0:
+            yield f"stock of {sku} is {stock}"
+        if (stock.reserved, stock.shipped) != (held[sku], committed[sku]):
+            yield f"stock of {sku} is {stock}; reservations: {held[sku]}, {committed[sku]} shipped"
+    for order_id, reservation in books.reservations.items():
+        if reservation.state == "HELD":
+            yield f"the reservation of {order_id} is still HELD"
+
+
+# --- the files ------------------------------------------------------------------------------------
+
+
+def _rows(data: Path, service: str, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{data / service}.db?mode=ro", uri=True)) as database:
+        return database.execute(query).fetchall()
+
+
+def _count(data: Path, query: str) -> dict[str, int]:
+    return {name: int(_rows(data, name, query)[0][0]) for name in DATABASES}
+
+
+def _units(data: Path, service: str, table: str) -> dict[str, Counter[str]]:
+    units: dict[str, Counter[str]] = {}
+    for order_id, sku, quantity in _rows(
+        data, service, f"SELECT order_id, sku, quantity FROM {table}"
+    ):
+        units.setdefault(order_id, Counter())[sku] += quantity
+    return units
+
+
+def _orders(data: Path) -> dict[str, Order]:
+    units = _units(data, "order", "order_lines")
+    sums = dict(
+        _rows(
+            data,
+            "order",
+            "SELECT order_id, SUM(quantity * unit_minor) FROM order_lines GROUP BY order_id",
+        )
+    )
+    return {
+        order_id: Order(
+            order_pb2.Order.State.Name(state), (currency, total), sums[order_id], units[order_id]
+        )
+        for order_id, state, currency, total in _rows(
+            data, "order", "SELECT order_id, state, currency, total_minor FROM orders"
+        )
+    }
+
+
+def _charges(data: Path) -> dict[str, tuple[Charge, ...]]:
+    refunds = Counter(
+        key for (key,) in _rows(data, "provider", "SELECT charge_key FROM refunds")
+    )
+    charges: dict[str, tuple[Charge, ...]] = {}
+    for key, reference, state, currency, amount in _rows(
+        data, "provider", "SELECT key, reference, state, currency, amount_minor FROM charges"
+    ):
+        charge = Charge(provider_pb2.Charge.State.Name(state), (currency, amount), refunds[key])
+        charges[reference] = (*charges.get(reference, ()), charge)
+    return charges
+
+
+def _ledger(data: Path) -> dict[str, tuple[Entry, ...]]:
+    ledger: dict[str, tuple[Entry, ...]] = {}
+    for order_id, kind, currency, amount, debit, credit in _rows(
+        data,
+        "payment",
+        "SELECT order_id, kind, currency, amount_minor, debit_account, credit_account"
+        " FROM ledger_entries ORDER BY entry_number",
+    ):
+        name = payment_pb2.LedgerEntry.Kind.Name(kind)
+        entry = Entry(name, (currency, amount), debit, credit)
+        ledger[order_id] = (*ledger.get(order_id, ()), entry)
+    return ledger
+
+
+def _reservations(data: Path) -> dict[str, Reservation]:
+    units = _units(data, "inventory", "reservation_lines")
+    return {
+        order_id: Reservation(inventory_pb2.Reservation.State.Name(state), units[order_id])
+        for order_id, state in _rows(
+            data, "inventory", "SELECT order_id, state FROM reservations"
+        )
+    }
+
+
+def _shipments(data: Path) -> dict[str, tuple[str, Units]]:
+    units = _units(data, "shipping", "shipment_lines")
+    return {
+        order_id: (shipping_pb2.Shipment.State.Name(state), units[order_id])
+        for order_id, state in _rows(data, "shipping", "SELECT order_id, state FROM shipments")
+    }
+
+
+def _sum(amounts: Iterable[Amount]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for currency, amount in amounts:
+        total[currency] += amount
+    return total

@@ -1,0 +1,25 @@
+"""For the tests on real processes: the system they share, and its logs where one fails."""
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.e2e import system as systems
+from tests.e2e.system import System
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One system for all tests that can live with each other's orders."""
+    with systems.running(tmp_path_factory.mktemp("system")) as system:
+        yield system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of every system that is up when a test fails."""
+    report = yield
+    if report.failed:
+        for system in systems.up:
+            report.sections.append((f"logs in {system.data}", system.log_tails()))
+    return report

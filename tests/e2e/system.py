@@ -1,0 +1,247 @@
+"""The whole system on real processes, as `mesh up` starts it, for the tests of it.
+
+Each has ports and data of its own. The tests are its customers: they speak HTTP to the gateway and
+gRPC to the services, kill processes by their ids, and read the database files when it is down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh.runtime import config as configuration
+from mesh.runtime.config import ADMIN_PORT_OFFSET, Config
+
+T = TypeVar("T")
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: The services that an order goes through, and the payment company.
+SERVICES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator")
+PROVIDER: Final = "provider"
+START_S: Final = 90.0
+STOP_S: Final = 60.0
+POLL_S: Final = 0.02
+TAIL_LINES: Final = 30
+#: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
+OFFSETS: Final = range(-3200, 5400, 20)
+
+#: Those that are up, so that a failing test can show their logs.
+up: Final[list[System]] = []
+
+
+@dataclass
+class System:
+    """A running system.
+
+    `processes` are how its services are spread: name by name, or one process called "all".
+    """
+
+    data: Path
+    config: Config
+    environment: Mapping[str, str]
+    supervisor: subprocess.Popen[bytes]
+    http: httpx.Client = field(repr=False)
+
+    @property
+    def gateway(self) -> str:
+        """Where REST is."""
+        return f"http://127.0.0.1:{self.config.ports['gateway']}"
+
+    @property
+    def jaeger(self) -> str:
+        """Where the real Jaeger answers, if the system has one."""
+        return f"http://127.0.0.1:{self.config.ports['jaeger']}"
+
+    @property
+    def otlp(self) -> str:
+        """Where spans go."""
+        return f"http://127.0.0.1:{self.config.ports['otlp']}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Each process's id, by name."""
+        pids: dict[str, int] = json.loads((self.data / "pids.json").read_text())
+        return pids
+
+    def address(self, service: str) -> str:
+        """Where a service's gRPC is."""
+        return self.config.address_of(service)
+
+    # --- what customers do ----------------------------------------------------------------------
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        """GET from the gateway."""
+        return self.http.get(path, params=query)
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """POST to the gateway; `Idempotency_Key="1"` is a header."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post(path, json=body, headers=named)
+
+    def read(self, path: str, **query: Any) -> Any:
+        """What the gateway has there; it must have it."""
+        answer = self.get(path, **query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @contextmanager
+    def channel(self, service: str) -> Iterator[grpc.Channel]:
+        """A stock channel to a service."""
+        with grpc.insecure_channel(self.address(service)) as channel:
+            yield channel
+
+    # --- what operators do ----------------------------------------------------------------------
+
+    def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start one of the project's programs beside the system; what it says goes to *log*."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def run(
+        self, *command: str, timeout_s: float = 60, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of them to its end."""
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stderr[-3000:]}"
+        return done
+
+    def sagas_running(self) -> int:
+        """How many sagas are in flight, as the orchestrator's own metrics have it."""
+        port = self.config.service("orchestrator").port + ADMIN_PORT_OFFSET
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        (line,) = [line for line in text.splitlines() if line.startswith("mesh_sagas_running ")]
+        return int(float(line.split()[1]))
+
+    def kill(self, process: str) -> int:
+        """Kill a process with -9; return the id it had."""
+        pid = self.pids[process]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_restarted(self, process: str, old_pid: int, *services: str) -> None:
+        """Wait until the supervisor has put another in its place, and *services* serve."""
+
+        def restarted() -> bool:
+            return self.pids.get(process, old_pid) != old_pid and all(map(self.serves, services))
+
+        eventually(restarted, within_s=START_S)
+
+    def serves(self, service: str) -> bool:
+        """Whether a service says that it serves."""
+        with self.channel(service) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call, unused-ignore]
+            try:
+                reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+            except grpc.RpcError:
+                return False
+            return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Drain it. The data stays; calling again does nothing."""
+        if self in up:
+            up.remove(self)
+            self.http.close()
+            self.supervisor.terminate()
+            status = self.supervisor.wait(STOP_S)
+            assert status == 0, f"`mesh up` ended with status {status}:\n{self.said()}"
+
+    def said(self) -> str:
+        """What `mesh up` has printed."""
+        return (self.data / "up.log").read_text(errors="replace")
+
+    def log_tails(self) -> str:
+        """The end of every log."""
+        logs = [self.data / "up.log", *sorted((self.data / "logs").glob("*.log"))]
+        return "\n".join(f"--- {log.name}\n{_tail(log)}" for log in logs if log.exists())
+
+
+@contextmanager
+def running(data: Path, *flags: str, **variables: str) -> Iterator[System]:
+    """Run `mesh up` with *flags* on the folder *data*; yield when all of it serves."""
+    data.mkdir(parents=True, exist_ok=True)
+    system = _start(data, flags, variables)
+    try:
+        yield system
+    finally:
+        try:
+            system.stop()
+        finally:
+            if system.supervisor.poll() is None:
+                system.supervisor.kill()
+                system.supervisor.wait()
+
+
+def eventually(found: Callable[[], T], *, within_s: float = 20.0) -> T:
+    """Wait until *found* gives something true, and return that; not for ever."""
+    deadline = time.monotonic() + within_s
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"it did not happen within {within_s:.0f} s"
+        time.sleep(POLL_S)
+    return value
+
+
+def _start(data: Path, flags: Sequence[str], variables: Mapping[str, str]) -> System:
+    while True:
+        offset = random.choice(OFFSETS)
+        environment = _environment(data, offset, variables)
+        config = configuration.load(environment)
+        with (data / "up.log").open("wb") as log:
+            supervisor = subprocess.Popen(
+                (sys.executable, "-m", "mesh", "up", "--no-welcome", *flags),
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        http = httpx.Client(
+            base_url=f"http://127.0.0.1:{config.ports['gateway']}", timeout=httpx.Timeout(40)
+        )
+        system = System(data, config, environment, supervisor, http)
+        eventually(
+            lambda: supervisor.poll() is not None or "processes serve" in system.said(),
+            within_s=START_S,
+        )
+        if supervisor.poll() is None:
+            up.append(system)
+            return system
+        http.close()
+        assert "in use" in system.said(), system.said() + system.log_tails()
+
+
+def _environment(data: Path, offset: int, variables: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without what would change the system."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MESH_", "OTEL_")) and name not in ("JAEGER", "ORDERS")
+    }
+    moved = {"MESH_PORT_OFFSET": str(offset), "MESH_DATA_DIR": str(data)}
+    return {**ours, **moved, **variables}
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
