@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -10,14 +9,16 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
+import grpc
 from grpc import StatusCode
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import CircuitOpenError, MeshError
+from ..errors import CircuitOpenError, KeyInFlight, MeshError
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
 from .circuit import Circuit, CircuitConfig, Permit, Result, State
+from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,13 +37,16 @@ FAILURES = frozenset(
 #: What `mesh_breaker_state` shows.
 _GAUGE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
+#: Errors that have a status: ours, and those of stock stubs, aio and sync.
+_CODED = (MeshError, grpc.aio.AioRpcError, grpc.Call)
+
 
 def classify(error: BaseException) -> Result:
     """Return what *error* says of the target that raised it."""
-    if isinstance(error, MeshError):
-        return Result.FAILURE if error.status in FAILURES else Result.NEUTRAL
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return Result.NEUTRAL
+    if isinstance(error, KeyInFlight):
+        return Result.NEUTRAL  # what the first call with that key says counts
+    if isinstance(error, _CODED):
+        return Result.FAILURE if error.code() in FAILURES else Result.NEUTRAL
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
 
 
@@ -115,8 +119,9 @@ class Breaker(Layer):
 
         async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             with _Guard(self.circuit(call), call.method.full_name):
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         return guarded
 
@@ -158,6 +163,4 @@ def circuit_breaker(
 
 
 def _report(address: str, name: str, old: State, new: State) -> None:
-    log.warning(
-        "circuit breaker", target=address, method=name, was=old.value, state=new.value
-    )
+    log.warning("circuit breaker", target=address, method=name, was=old.value, state=new.value)

@@ -3,7 +3,7 @@
 CLOSED lets everything through and counts consecutive failures; OPEN refuses; after a jittered
 while HALF_OPEN lets a few probes through, and their successes close it, any failure re-opens it.
 Michael Nygard, *Release It!*, 2007; the rules that are usually got wrong are the tests' names in
-``tests/unit/test_circuit.py``.
+``tests/unit/mesh/layers/test_circuit.py``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ class CircuitConfig:
     open_s: float = 30.0
     jitter: float = 0.1
     probes: int = 3
+
+    def __post_init__(self) -> None:
+        if self.failures < 1 or self.probes < 1:
+            raise ValueError("failures and probes are at least 1: else it would never close")
+        if self.open_s < 0.0 or not 0.0 <= self.jitter <= 1.0:
+            raise ValueError("open_s is not negative, jitter is a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)

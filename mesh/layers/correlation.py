@@ -22,8 +22,8 @@ class Correlate(Prepare):
         self._runtime = runtime
 
     def prepare(self, call: Call) -> Call:
-        """Add the id, unless the caller gave one."""
-        if CORRELATION_ID in call.metadata:
+        """Add the id, unless the caller gave one that servers will take."""
+        if _VALID.fullmatch(call.metadata.get(CORRELATION_ID, "")):
             return call
         correlation_id = scope.get().correlation_id or self._runtime.new_id()
         return replace(call, metadata={**call.metadata, CORRELATION_ID: correlation_id})
@@ -42,7 +42,7 @@ class EnterScope(Layer):
             Scope(
                 correlation_id=given if _VALID.fullmatch(given) else self._runtime.new_id(),
                 deadline=call.deadline,
-                attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 4 else 1,
+                attempt=max(1, int(attempt)) if attempt.isdecimal() and len(attempt) < 4 else 1,
             )
         )
 

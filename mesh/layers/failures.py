@@ -14,6 +14,7 @@ from ..metadata import CORRELATION_ID
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
+from .streams import Reading
 
 
 class Failures(Layer):
@@ -37,7 +38,9 @@ class Failures(Layer):
     def _bug(self, call: Call, error: BaseException) -> MeshError:
         error_id = self._runtime.new_id()
         log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
-        return Internal("an internal error; its id finds it in the log", info={"error_id": error_id})
+        return Internal(
+            "an internal error; its id finds it in the log", info={"error_id": error_id}
+        )
 
     def __call__(self, inner: Handler) -> Handler:
         """Translate what a handler raises."""
@@ -59,8 +62,9 @@ class Failures(Layer):
 
         async def translated(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             try:
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
             except Exception as error:
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:

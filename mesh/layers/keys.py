@@ -17,7 +17,7 @@ class AssignKey(Prepare):
 
     def prepare(self, call: Call) -> Call:
         """Put the key into the metadata."""
-        if call.method.reads or OUTSIDE_KEY in call.metadata:
+        if call.method.reads or call.metadata.get(OUTSIDE_KEY):
             return call
         key = call.key or call.metadata.get(KEY) or self._runtime.new_id()
         return replace(call, key=key, metadata={**call.metadata, KEY: key})

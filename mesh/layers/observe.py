@@ -12,6 +12,7 @@ from ..call import Call, Handler, Layer, StreamHandler
 from ..runtime.clock import Runtime
 from ..runtime.logs import debugging, log
 from ..runtime.metrics import Metrics
+from .streams import Reading
 from .tracing import SERVER_FAULTS, status_of
 
 
@@ -52,8 +53,9 @@ class Observe(Layer):
 
         async def measured(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             with self._measured(call):
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         return measured
 

@@ -18,6 +18,7 @@ from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import MeshError, Outcome
 from ..runtime.clock import Runtime
 from .backoff import Backoff
+from .streams import Reading
 
 #: Retrying these may help; anything else is an answer about the request itself. A deadline that
 #: was exceeded was this attempt's: if it was the call's, no sleep fits any more.
@@ -85,9 +86,10 @@ class Retry(Layer):
             begun = call.method.kind.value[0]  # a consumed request stream cannot be sent again
             while True:
                 try:
-                    async for reply in inner(call, requests):
-                        begun = True
-                        yield reply
+                    async with Reading(inner(call, requests)) as replies:
+                        async for reply in replies:
+                            begun = True
+                            yield reply
                     return
                 except MeshError as error:
                     delay_s = delay_before_retry(call, error, self._policy, self._runtime)

@@ -24,6 +24,7 @@ from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import MeshError
 from ..metadata import CORRELATION_ID, OUTSIDE_TRACEPARENT, TRACEPARENT
 from ..scope import format_traceparent, parent_of, parse_traceparent, scope
+from .streams import Reading
 
 #: On a server span only these are errors; any other status is the client's affair.
 SERVER_FAULTS = frozenset(
@@ -109,8 +110,9 @@ class TraceServer(Layer):
 
         async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             with self._span(call):
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         return traced
 
@@ -148,8 +150,9 @@ class TraceCall(Layer):
         async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             span, call = self._start(call)
             with _ended(span, server=False):
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         return traced
 
@@ -188,13 +191,15 @@ class TraceAttempt(Layer):
 
         async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             if call.attempt == 1:
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
                 return
             span, call = self._start(call)
             with _ended(span, server=False):
-                async for reply in inner(call, requests):
-                    yield reply
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
 
         return traced
 

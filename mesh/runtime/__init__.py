@@ -1,0 +1,1 @@
+"""What the process gets from its machine: time, chance, configuration, telemetry, a life."""

@@ -36,9 +36,7 @@ async def list_sagas(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.List
     if not 0 <= request.page_size <= PAGE_SIZE_MAX:
         raise InvalidArgument(violations=[("page_size", f"must be 0 to {PAGE_SIZE_MAX}")])
     size = request.page_size or PAGE_SIZE
-    rows = await ctx.sagas.journal.list(
-        request.name, request.state, request.page_token, size + 1
-    )
+    rows = await ctx.sagas.journal.list(request.name, request.state, request.page_token, size + 1)
     more = len(rows) > size
     return pb.ListSagasResponse(
         sagas=[describe(row) for row in rows[:size]],

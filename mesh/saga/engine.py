@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -99,17 +101,17 @@ class SagaEngine:
         if stored is row:
             self._launch(row)
         elif saga.request_type.FromString(stored.request) != request:
-            raise AlreadyExists(f"the key {key!r} was used for another request", reason="KEY_REUSED")
+            raise AlreadyExists(
+                f"the key {key!r} was used for another request", reason="KEY_REUSED"
+            )
         return stored.saga_id
 
     async def wait(self, saga_id: str, timeout_s: float) -> SagaRow:
         """Return the saga when it has ended, or as it is after *timeout_s*."""
         running = self._running.get(saga_id)
         if running is not None and timeout_s > 0:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(running), timeout_s)
-            except TimeoutError:
-                pass
         row = await self.journal.get(saga_id)
         assert row is not None  # sagas are never deleted
         return row
@@ -153,24 +155,34 @@ class SagaEngine:
         task.add_done_callback(ended)
 
     async def _to_the_end(self, row: SagaRow) -> None:
+        runtime = self._node.runtime
         async with self._turns:
-            while True:
+            for tries in itertools.count(1):
                 try:
-                    with self._segment(row):
-                        return await self._run(row).to_the_end()
+                    if tries > 1:
+                        row = await self._reread(row)
+                    if await self._ended(row):
+                        return
                 except FencedError:
                     log.info("another engine has the saga", saga_id=row.saga_id)
                     return
                 except StorageError as error:
                     log.error("the journal failed", saga_id=row.saga_id, error=str(error))
-                except Exception as error:
-                    row.resumes += 1
-                    log.error("saga failed", saga_id=row.saga_id, saga=row.name, exc_info=error)
-                    if row.resumes >= RESUMES_MAX:
-                        return await self._park(row)
-                delay_s = self._backoff.delay_s(row.resumes + 1, self._node.runtime.random)
-                await self._node.runtime.clock.sleep(delay_s)
-                row = await self._reread(row)
+                await runtime.clock.sleep(self._backoff.delay_s(tries, runtime.random))
+
+    async def _ended(self, row: SagaRow) -> bool:
+        """Run the saga; whether that was the end of it."""
+        run = self._run(row)
+        try:
+            with self._segment(row):
+                await run.to_the_end()
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a saga's function raises
+            log.error("saga failed", saga_id=row.saga_id, saga=row.name, exc_info=error)
+            await run.note_failure(park=row.resumes + 1 >= RESUMES_MAX)
+            return row.state == pb.Saga.PARKED
+        return True
 
     def _run(self, row: SagaRow) -> Run:
         return Run(
@@ -187,14 +199,9 @@ class SagaEngine:
         """Return what the journal knows, under the fence we hold."""
         fresh = await self.journal.get(row.saga_id)
         assert fresh is not None
-        fresh.epoch, fresh.resumes = row.epoch, row.resumes
+        fresh.epoch = row.epoch
         self._rows[row.saga_id] = fresh
         return fresh
-
-    async def _park(self, row: SagaRow) -> None:
-        row = await self._reread(row)
-        row.state = pb.Saga.PARKED
-        await self.journal.save(row)
 
     @contextmanager
     def _segment(self, row: SagaRow) -> Iterator[None]:

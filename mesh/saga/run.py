@@ -69,6 +69,13 @@ class Run:
             self.row.state = pb.Saga.COMPLETED
             await self._save()
 
+    async def note_failure(self, *, park: bool) -> None:
+        """The function has a bug: keep what it learnt, count, and perhaps leave it to a person."""
+        self.row.resumes += 1
+        if park:
+            self.row.state = pb.Saga.PARKED
+        await self._save()
+
     def now(self) -> float:
         """Return when the last answered step ended."""
         ended = self._last.ended_at if self._last else None
@@ -96,7 +103,9 @@ class Run:
             await self._save(step, intent=True, pivot=pivot)
             self.row.steps.append(step)
         self._last = step
-        if not step.answered:
+        if step.answered:
+            await self.runtime.clock.sleep(0)  # so that overlapping steps overlap in a replay too
+        else:
             await self._ask(step, remote, request)
             if pivot and step.state == pb.SagaStep.REFUSED:
                 self.row.pivoted = False
@@ -172,15 +181,15 @@ class Run:
         remote = self.remotes[step.undo_method]
         request = remote.method.request_type.FromString(step.undo_request)
         do = f"{self.row.saga_id}/{step.position}"
+        answers = 0
         for tries in itertools.count(1):
             step.undo_attempts += 1
             try:
                 await remote.send(_call(remote, request, f"{do}/undo", f"{step.method} {do}"))
             except MeshError as error:
-                # Only what our own services said counts: a refusal at once, since it is final.
-                answered = isinstance(error, Refused) or error.reason == "INTERNAL"
-                ceiling = 1 if isinstance(error, Refused) else UNDO_ANSWERS_MAX
-                if answered and step.undo_attempts >= ceiling:
+                answers += error.reason == "INTERNAL"
+                # A refusal is final: the key has its answer for ever.
+                if isinstance(error, Refused) or answers >= UNDO_ANSWERS_MAX:
                     step.undo_state = pb.SagaStep.UNDO_FAILED
                     log.error("undo failed", saga_id=self.row.saga_id, step=step.method)
                     return

@@ -1,0 +1,1 @@
+"""Databases: the port, its adapters, and what the mesh keeps in them."""

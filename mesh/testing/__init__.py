@@ -1,0 +1,1 @@
+"""For tests: virtual time, and whole systems whose nodes die at numbered points."""

@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -28,7 +28,7 @@ Amount: TypeAlias = tuple[str, int]
 
 #: Every service's database; `mesh_effects` is in each of them.
 DATABASES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator", "provider")
-OPEN, REPLIED = 0, 1  # of a key
+OPEN: Final = 0  # a key whose effect is not at its end
 UNFINISHED: Final = ("PENDING", "EXECUTING", "COMPENSATING", "PARKED")
 
 
@@ -80,8 +80,12 @@ class Stock:
 
 @dataclass(frozen=True)
 class Books:
-    """All of it. Keys are order ids, but for `stock` (SKUs) and `sagas` (name, order id)."""
+    """All of it. Keys are order ids, but for `stock` (SKUs) and `sagas` (name, order id).
 
+    `open_effects` and `open_keys` are counts by service; nothing should be open.
+    """
+
+    users: frozenset[str]
     orders: Mapping[str, Order]
     charges: Mapping[str, tuple[Charge, ...]]
     payments: Mapping[str, tuple[str, Amount]]
@@ -135,6 +139,7 @@ class Books:
 def read_books(data: Path) -> Books:
     """Read the database files in the folder *data*."""
     return Books(
+        users=frozenset(id_ for (id_,) in _rows(data, "user", "SELECT user_id FROM users")),
         orders=_orders(data),
         charges=_charges(data),
         payments={
@@ -173,6 +178,16 @@ def check(books: Books) -> None:
     """Fail if anything in *books* can never be right."""
     found = list(faults(books))
     assert not found, f"{len(found)} faults:\n" + "\n".join(found[:20])
+
+
+def check_same(books: Books, others: Books) -> None:
+    """Fail if two books differ in anything at all."""
+    found = [
+        f"{table.name}: {key} is {is_}, in the other {other}"
+        for table in fields(Books)
+        for key, is_, other in _differences(getattr(books, table.name), getattr(others, table.name))
+    ]
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:20])
 
 
 def faults(books: Books) -> Iterator[str]:
@@ -258,6 +273,15 @@ def _faults_of_stock(books: Books) -> Iterator[str]:
     for order_id, reservation in books.reservations.items():
         if reservation.state == "HELD":
             yield f"the reservation of {order_id} is still HELD"
+
+
+def _differences(one: Any, other: Any) -> Iterator[tuple[Any, Any, Any]]:
+    if isinstance(one, Mapping):
+        for key in one.keys() | other.keys():
+            if one.get(key) != other.get(key):
+                yield key, one.get(key), other.get(key)
+    elif one != other:
+        yield "it", one, other
 
 
 # --- the files ------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""For the tests on real processes: the system they share, and its logs where one fails."""
+"""For the tests on real processes: what they share, and the logs where one fails."""
 
 from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.e2e import december
 from tests.e2e import system as systems
+from tests.e2e.books import Books, read_books
 from tests.e2e.system import System
 
 
@@ -13,6 +15,15 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system for all tests that can live with each other's orders."""
     with systems.running(tmp_path_factory.mktemp("system")) as system:
         yield system
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """The books after December with orders that fail, and nothing going wrong beside."""
+    data = tmp_path_factory.mktemp("undisturbed")
+    with systems.running(data) as system:
+        december.replay(system, *december.FAILING)
+    return read_books(data)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,20 +1,38 @@
-"""The December file as plain CSV: what was ordered, added up without the program under test."""
+"""The December file: replayed, and added up as plain CSV without the program under test."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import json
+import sys
 from collections import Counter
 from decimal import Decimal
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
-from tests.e2e.system import ROOT
+from tests.e2e.system import ROOT, System
 
 FILE: Final = ROOT / "replay" / "data" / "online_retail_2010-12.csv.gz"
 ORDERS: Final = 1_400
 USERS: Final = 885
 TOTAL_PENCE: Final = 57_271_389  # £572,713.89
+#: What the replay takes to make a share of the orders fail. Enough at a time to kill under load.
+FAILING: Final = tuple("--decline 0.1 --short-stock 0.05 --seed 7 --concurrency 64".split())
+REPLAY_S: Final = 300.0
+
+
+def replay_command(*options: str) -> list[str]:
+    """The command that places all of it."""
+    return [sys.executable, "-m", "replay", str(FILE), "--json", *options]
+
+
+def replay(system: System, *options: str) -> dict[str, Any]:
+    """Place all of it; return the report."""
+    report: dict[str, Any] = json.loads(
+        system.run(*replay_command(*options), timeout_s=REPLAY_S).stdout
+    )
+    return report
 
 
 @cache

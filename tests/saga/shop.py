@@ -13,6 +13,7 @@ from google.type.postal_address_pb2 import PostalAddress
 
 from mesh.errors import MeshError, Outcome
 from mesh.saga.v1 import saga_pb2, saga_pb2_grpc
+from mesh.service import Service
 from mesh.testing.cluster import Cluster, Faults
 from services.inventory.service import service as inventory
 from services.orchestrator.service import service as orchestrator
@@ -30,7 +31,7 @@ from shop.provider.v1 import provider_pb2, provider_pb2_grpc
 from shop.shipping.v1 import shipping_pb2, shipping_pb2_grpc
 from shop.user.v1 import user_pb2, user_pb2_grpc
 
-SERVICES = {
+SERVICES: dict[str, Service[Any]] = {
     "provider": provider,
     "user": user,
     "inventory": inventory,
@@ -189,9 +190,7 @@ class Shop:
     async def restock(self, quantity: int) -> None:
         """Put more on the shelf."""
         stock = inventory_pb2_grpc.InventoryServiceStub(self.cluster.channel("inventory"))
-        await stock.RestockItem(
-            inventory_pb2.RestockItemRequest(sku="LANTERN", quantity=quantity)
-        )
+        await stock.RestockItem(inventory_pb2.RestockItemRequest(sku="LANTERN", quantity=quantity))
 
     async def _until(self, ask: Callable[[], Awaitable[Any]], done: Callable[[Any], bool]) -> None:
         for _ in range(PATIENCE):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mesh import effects, execution
 from mesh.errors import MeshError
 from mesh.saga.engine import SagaEngine
 from mesh.storage import keys
@@ -95,9 +94,3 @@ def test_without_resume_an_unfinished_order_is_found(
     monkeypatch.setattr(SagaEngine, "resume", sleep_on)
     monkeypatch.setattr(shop, "PATIENCE", 50)
     assert any(killed(tmp_path, BY_NAME["success"]))
-
-
-def test_the_mutants_change_what_is_used() -> None:
-    # The four above replace functions where `mesh` looks them up: by module, at each call.
-    assert execution.keys is keys
-    assert effects.keys is keys

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from buf.validate import validate_pb2
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -17,7 +18,6 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
     MethodOptions,
 )
-from google.protobuf.descriptor_pool import Default as default_pool
 from google.protobuf.message_factory import GetMessageClass
 
 from mesh.call import Call, Kind, Method, StreamHandler
@@ -103,12 +103,13 @@ def _entry(message: DescriptorProto, name: str, key: F.Type.ValueType) -> None:
     )
 
 
-default_pool().AddSerializedFile(_file().SerializeToString())
+_POOL = descriptor_pool.Default()
+_POOL.AddSerializedFile(_file().SerializeToString())
 
-DESCRIPTOR: ServiceDescriptor = default_pool().FindServiceByName(SERVICE)
-Line: Any = GetMessageClass(default_pool().FindMessageTypeByName(f"{PACKAGE}.Line"))
-EchoRequest: Any = GetMessageClass(default_pool().FindMessageTypeByName(f"{PACKAGE}.EchoRequest"))
-EchoReply: Any = GetMessageClass(default_pool().FindMessageTypeByName(f"{PACKAGE}.EchoReply"))
+DESCRIPTOR: ServiceDescriptor = _POOL.FindServiceByName(SERVICE)
+Line: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.Line"))
+EchoRequest: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.EchoRequest"))
+EchoReply: Any = GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.EchoReply"))
 
 READ, PUT, ADD, COUNT, POUR, SUM, CHAT = (
     Method.of(DESCRIPTOR.methods_by_name[name]) for name, *_ in _RPCS
@@ -163,7 +164,8 @@ class Echo:
         self.served.append(call)
         if self.on_unary:
             return await self.on_unary(call)
-        return EchoReply(text=call.request.text, number=call.request.number)
+        request: Any = call.request
+        return EchoReply(text=request.text, number=request.number)
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         self.served.append(call)
@@ -174,7 +176,8 @@ class Echo:
         elif call.method is CHAT:
             replies = self._chat(requests)
         else:
-            replies = self._count(call.request.number)
+            request: Any = call.request
+            replies = self._count(request.number)
         async for reply in replies:
             yield reply
 

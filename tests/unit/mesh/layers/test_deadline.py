@@ -1,0 +1,129 @@
+"""Deadlines: every call has one, none outlives its caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.call import Layer
+from mesh.errors import Expired, Outcome
+from mesh.layers.deadline import MARGIN_S, AttemptTimeout, CheckDeadline, ComputeDeadline
+from mesh.scope import Scope, scope
+from tests.support.echo import CHAT, COUNT, READ, SUM, call_of, requests_of
+from tests.support.runtime import FakeRuntime
+from tests.support.target import Target
+
+NEVER = float("inf")
+
+
+@pytest.fixture
+def runtime() -> FakeRuntime:
+    return FakeRuntime()
+
+
+@pytest.fixture
+def now(runtime: FakeRuntime) -> float:
+    return runtime.clock.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def unserved() -> Iterator[None]:
+    """Begin and end outside of any call being served."""
+    token = scope.set(Scope())
+    yield
+    scope.reset(token)
+
+
+async def sent(layer: Layer, deadline: float) -> float:
+    target = Target()
+    await layer(target.unary)(call_of(READ, deadline))
+    return target.calls[0].deadline
+
+
+class TestClient:
+    async def test_a_call_without_one_gets_the_default(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        assert await sent(ComputeDeadline(runtime, 10.0), NEVER) == now + 10.0
+
+    async def test_the_callers_own_wins_over_the_default(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        assert await sent(ComputeDeadline(runtime, 10.0), now + 3.0) == now + 3.0
+        assert await sent(ComputeDeadline(runtime, 10.0), now + 60.0) == now + 60.0
+
+    async def test_none_outlives_the_call_being_served(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        scope.set(Scope(deadline=now + 2.0))
+        assert await sent(ComputeDeadline(runtime, 10.0), NEVER) == now + 2.0 - MARGIN_S
+        assert await sent(ComputeDeadline(runtime, 10.0), now + 1.0) == now + 1.0
+
+    @pytest.mark.parametrize("left_s", [MARGIN_S, 0.0, -5.0])
+    async def test_what_cannot_be_in_time_is_not_sent(
+        self, runtime: FakeRuntime, now: float, left_s: float
+    ) -> None:
+        scope.set(Scope(deadline=now + left_s))
+        with pytest.raises(Expired) as caught:
+            await sent(ComputeDeadline(runtime, 10.0), NEVER)
+        assert caught.value.outcome is Outcome.NOT_EXECUTED
+
+    @pytest.mark.parametrize("method", [COUNT, CHAT], ids=lambda m: m.kind.name)
+    async def test_a_stream_of_replies_may_be_endless(
+        self, runtime: FakeRuntime, now: float, method: object
+    ) -> None:
+        target = Target()
+        send = ComputeDeadline(runtime, 10.0).stream(target.stream)
+        await anext(send(call_of(method), requests_of()))  # type: ignore[arg-type]
+        assert target.calls[0].deadline == NEVER
+        scope.set(Scope(deadline=now + 2.0))
+        await anext(send(call_of(method), requests_of()))  # type: ignore[arg-type]
+        assert target.calls[1].deadline == now + 2.0 - MARGIN_S
+
+    async def test_a_stream_of_requests_is_not(self, runtime: FakeRuntime, now: float) -> None:
+        target = Target()
+        await anext(
+            ComputeDeadline(runtime, 10.0).stream(target.stream)(call_of(SUM), requests_of())
+        )
+        assert target.calls[0].deadline == now + 10.0
+
+
+class TestAttempt:
+    async def test_it_is_bounded_by_its_own_time_and_by_the_calls(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        layer = AttemptTimeout(runtime, 1.0)
+        assert await sent(layer, now + 5.0) == now + 1.0
+        assert await sent(layer, now + 0.5) == now + 0.5
+
+    async def test_without_a_bound_it_has_the_calls(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        assert await sent(AttemptTimeout(runtime, None), now + 5.0) == now + 5.0
+
+
+class TestServer:
+    async def test_a_call_without_one_gets_the_default_and_hands_it_on(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        scope.set(Scope(correlation_id="c"))
+        assert await sent(CheckDeadline(runtime, 30.0), NEVER) == now + 30.0
+        assert scope.get() == Scope(correlation_id="c", deadline=now + 30.0)
+
+    async def test_the_callers_is_kept(self, runtime: FakeRuntime, now: float) -> None:
+        assert await sent(CheckDeadline(runtime, 30.0), now + 300.0) == now + 300.0
+
+    async def test_a_call_that_comes_too_late_is_not_worked_on(
+        self, runtime: FakeRuntime, now: float
+    ) -> None:
+        target = Target()
+        with pytest.raises(Expired):
+            await CheckDeadline(runtime, 30.0)(target.unary)(call_of(READ, now))
+        assert not target.calls
+
+    async def test_a_stream_of_replies_may_be_endless(self, runtime: FakeRuntime) -> None:
+        target = Target()
+        send = CheckDeadline(runtime, 30.0).stream(target.stream)
+        await anext(send(call_of(COUNT), requests_of()))
+        assert target.calls[0].deadline == NEVER
