@@ -1,0 +1,1 @@
+"""What the mesh costs, as ratios measured within one run."""

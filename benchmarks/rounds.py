@@ -1,0 +1,60 @@
+"""Interleaved rounds: every variant once a round, so that the machine's moods hit all alike."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+#: Makes a number of calls.
+Work: TypeAlias = Callable[[int], Awaitable[None]]
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One variant in one round, for each call."""
+
+    cpu_us: float
+    wall_us: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median ratio and its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+async def interleave(
+    variants: Mapping[str, Work], rounds: int, calls: int, progress: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Run every variant *rounds* times, in turn; the first round only warms up."""
+    samples: dict[str, list[Sample]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
+        progress(f"round {number} of {rounds}")
+        for name, work in variants.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            await work(calls)
+            sample = Sample(
+                (time.process_time() - cpu) / calls * 1e6,
+                (time.perf_counter() - wall) / calls * 1e6,
+            )
+            if number:
+                samples[name].append(sample)
+    return samples
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+    """Return the median of the rounds' ratios, with its interval."""
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    draw = random.Random(0)  # noqa: S311  # resampling
+    medians = sorted(
+        statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES)
+    )
+    return Ratio(statistics.median(ratios), medians[RESAMPLES // 40], medians[-RESAMPLES // 40 - 1])
