@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import grpc
-
 from .call import Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
 from .layers.breaker import Breaker
 from .layers.circuit import CircuitConfig
@@ -18,6 +16,7 @@ from .layers.identity import Identify
 from .layers.keys import AssignKey
 from .layers.observe import Observe
 from .layers.retry import Retry, RetryPolicy
+from .layers.streams import only
 from .layers.tracing import TraceAttempt, TraceCall
 from .node import Node
 from .transport.port import Transport
@@ -48,9 +47,7 @@ class Pick(Prepare):
         return replace(call, address=next(self._next))
 
 
-def client_layers(
-    node: Node, target: str, addresses: Sequence[str], policy: Policy
-) -> list[Layer]:
+def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Policy) -> list[Layer]:
     """Return the layers of every call made, in the order in which it meets them."""
     runtime = node.runtime
     return [
@@ -61,7 +58,9 @@ def client_layers(
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
         *([Retry(policy.retry, runtime)] if policy.retry else []),
         Pick(addresses),  # inside retry: another attempt may go elsewhere
-        Breaker(policy.circuit, runtime, node.metrics),  # per address and method: sees every attempt
+        Breaker(
+            policy.circuit, runtime, node.metrics
+        ),  # per address and method: sees every attempt
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),
@@ -161,9 +160,7 @@ class StreamUnaryRemote(StreamRemote):
 
     async def __call__(self, request: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Call; *request* is an (asynchronous) iterator of messages."""
-        async for reply in super().__call__(request, **options):
-            return reply
-        raise grpc.RpcError("the server gave no reply")
+        return await only(super().__call__(request, **options))
 
 
 async def _iterate(requests: Any) -> AsyncIterator[Any]:

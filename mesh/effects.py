@@ -11,6 +11,7 @@ of an effect that is still open first brings it to its end.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -64,7 +65,7 @@ class Effects:
                 await self._end(begun.call)
                 begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
             if begun.state is State.OPEN:
-                begun = await self._end(_under_current_span(call))
+                begun = await self._end(_inheriting(call))
             return begun.give(call.method)
 
         return handle
@@ -127,12 +128,13 @@ class Effects:
     async def _finish(self, call: Call) -> keys.Answer:
         """Call the outside until it answers; record the answer."""
         effect = self._effects[call.method.path]
-        assert effect.act is not None and effect.record is not None  # Service.check
+        assert effect.act is not None  # Service.check
         for tries in itertools.count(1):
             try:
                 result = await effect.act(self._context(call), call.request)
-                return await self._store.write(lambda tx: self._settle(tx, effect, call, result))
-            except Exception as error:  # whatever it is: the intent stands and must end
+                settle = functools.partial(self._settle, effect=effect, call=call, result=result)
+                return await self._store.write(settle)
+            except Exception as error:  # noqa: BLE001  # the intent stands and must end
                 delay_s = BACKOFF.delay_s(tries, self._runtime.random)
                 log.warning(
                     "effect will be tried again",
@@ -146,6 +148,9 @@ class Effects:
 
     async def _settle(self, tx: Tx, effect: Effect, call: Call, result: Any) -> keys.Answer:
         tx.principal = call.principal
+        known = await keys.find(tx, call)
+        if known and known.state is not State.OPEN:  # another process was faster
+            return known
         record = effect.record
         assert record is not None  # Service.check
 
@@ -163,9 +168,10 @@ class Effects:
         return answer
 
 
-def _under_current_span(call: Call) -> Call:
-    """Return *call* with this service's span as the parent of what it does outside."""
-    return replace(call, metadata={**call.metadata, TRACEPARENT: current_traceparent()})
+def _inheriting(call: Call) -> Call:
+    """Return *call* with the correlation and the span under which it is served."""
+    inherited = {CORRELATION_ID: scope.get().correlation_id, TRACEPARENT: current_traceparent()}
+    return replace(call, metadata={**call.metadata, **inherited})
 
 
 async def _record_intent(tx: Tx, call: Call) -> None:

@@ -8,6 +8,7 @@ its code says. See https://google.aip.dev/193 for the format.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
@@ -34,6 +36,9 @@ class Outcome(enum.Enum):
     NOT_EXECUTED = "not_executed"  # Never reached its handler. May be tried again.
     UNKNOWN = "unknown"  # It may or may not have happened.
 
+
+#: What a `google.protobuf.Duration` can say, in seconds: about 10,000 years.
+_WAIT_MAX_S = 315_576_000_000.0
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
@@ -229,7 +234,7 @@ def to_status(error: MeshError) -> Status:
     _pack(status, info)
     if error.retry_after_s is not None:
         delay = Duration()
-        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        delay.FromNanoseconds(int(max(-_WAIT_MAX_S, min(_WAIT_MAX_S, error.retry_after_s)) * 1e9))
         _pack(status, RetryInfo(retry_delay=delay))
     if isinstance(error, InvalidArgument) and error.violations:
         _pack(
@@ -250,14 +255,17 @@ def from_status(status: Status) -> MeshError:
     outcome, reason, info = Outcome.UNKNOWN, code.name, {}
     retry_after_s: float | None = None
     violations: tuple[tuple[str, str], ...] = ()
+    ours = False
     for packed in status.details:
         kind = packed.TypeName()
         if kind == ErrorInfo.DESCRIPTOR.full_name:
             detail = ErrorInfo.FromString(packed.value)
             if detail.domain == DOMAIN:
-                info = dict(detail.metadata)
+                ours, info = True, dict(detail.metadata)
                 outcome = _OUTCOMES.get(info.pop("outcome", ""), Outcome.UNKNOWN)
-            reason = detail.reason
+                reason = detail.reason
+            elif not ours:
+                reason = detail.reason
         elif kind == RetryInfo.DESCRIPTOR.full_name:
             retry_after_s = RetryInfo.FromString(packed.value).retry_delay.ToNanoseconds() / 1e9
         elif kind == BadRequest.DESCRIPTOR.full_name:
@@ -274,8 +282,8 @@ def from_status(status: Status) -> MeshError:
 
 def from_wire(code: StatusCode, message: str, details: bytes | None) -> MeshError:
     """Return the error of a failed RPC; *details* is its `STATUS_DETAILS` trailer, if any."""
-    if details:
-        status = Status.FromString(details)
+    with contextlib.suppress(DecodeError):  # a peer may send anything
+        status = Status.FromString(details or b"")
         if status.code == code.value[0]:
             return from_status(status)
     return from_status(Status(code=code.value[0], message=message))

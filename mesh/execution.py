@@ -8,12 +8,15 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .call import Call, Handler, StreamHandler
-from .errors import NotExecuted, Refused, Unavailable
+from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
 from .service import Context
 from .storage import keys
 from .storage.port import Store, Tx
 
 Function = Callable[[Tx, Any], Awaitable[Message]]
+
+#: When to ask again for the undo of an effect that is still open.
+OPEN_RETRY_S = 1.0
 
 
 def in_transaction(function: Function, store: Store) -> Handler:
@@ -48,23 +51,31 @@ def on_snapshot(function: Function, store: Store) -> Handler:
 
 async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
     """Answer *call* as its key was answered before, or run *function* and remember."""
-    if not call.key:
-        return await attempt(tx, call, function)
-    known = await keys.find(tx, call)
+    known = await keys.find(tx, call) if call.key else None
     if known:
         return known
     if await undo_is_void(tx, call):
         answer = keys.Answer.reply(call.method.reply_type(), call.method)
     else:
         answer = await attempt(tx, call, function)
-    await keys.remember(tx, call, answer)
+    if call.key:
+        await keys.remember(tx, call, answer)
     return answer
 
 
 async def undo_is_void(tx: Tx, call: Call) -> bool:
-    """Whether *call* undoes something that has no effect to take back; voids it if it is new."""
+    """Whether *call* undoes something that has no effect to take back; voids it if it is new.
+
+    Raises:
+        KeyInFlight: it undoes an effect whose outcome is not known yet.
+    """
     do = keys.KeyId.undone_by(call)
-    return do is not None and await keys.state_or_void(tx, do) is not keys.State.REPLIED
+    if do is None:
+        return False
+    state = await keys.state_or_void(tx, do)
+    if state is keys.State.OPEN:
+        raise KeyInFlight("what this undoes is still under way", retry_after_s=OPEN_RETRY_S)
+    return state is not keys.State.REPLIED
 
 
 async def attempt(tx: Tx, call: Call, function: Function) -> keys.Answer:
@@ -93,13 +104,17 @@ def with_context(function: Callable[..., Any], context: Callable[[Call], Context
 def with_context_stream(
     function: Callable[..., Any], context: Callable[[Call], Context[Any]]
 ) -> StreamHandler:
-    """Return the handler of a ``@call`` with many replies."""
+    """Return the handler of a ``@call`` with many requests, many replies, or both."""
 
     async def handle(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
-        request = requests if call.method.kind.value[0] else call.request
+        client_streams, server_streams = call.method.kind.value
+        request = requests if client_streams else call.request
         try:
-            async for reply in function(context(call), request):
-                yield reply
+            if server_streams:
+                async for reply in function(context(call), request):
+                    yield reply
+            else:
+                yield await function(context(call), request)
         except NotExecuted as error:
             raise downstream(error) from error
 

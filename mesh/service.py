@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, g
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from .call import Call, Method, Principal
+from .call import Call, Kind, Method, Principal
 from .dial import Dial
 from .runtime.clock import Runtime
 from .storage.port import Store, T, Tx, Work
@@ -139,6 +139,7 @@ class Service(Generic[C]):
     def rpc(self, function: F) -> F:
         """Register ``reserve_stock`` as ``ReserveStock``: one RPC, one transaction."""
         method = self._declare(function)
+        _check_unary(method)
         self.rpcs[method.path] = function
         return function
 
@@ -151,6 +152,7 @@ class Service(Generic[C]):
     def effect(self, function: Callable[[Tx, Any], Awaitable[None]]) -> Effect:
         """Register the intent of a method that acts outside; the other parts are to follow."""
         method = self._method(function)
+        _check_unary(method)
         _check(method, function, returns=type(None))
         effect = self.effects[method.path] = Effect(method, function)
         return effect
@@ -182,13 +184,24 @@ class Service(Generic[C]):
 
 def _check(method: Method, function: Callable[..., Any], returns: Any = None) -> None:
     hints = get_type_hints(function)
-    expected = returns or method.reply_type
-    if not returns and method.kind.value[1]:
-        expected = AsyncIterator[method.reply_type]  # type: ignore[name-defined]
-    for part, cls in (("request", method.request_type), ("return", expected)):
+    client_streams, server_streams = method.kind.value
+    expected = {
+        "request": _many(method.request_type) if client_streams else method.request_type,
+        "return": returns or (_many(method.reply_type) if server_streams else method.reply_type),
+    }
+    for part, cls in expected.items():
         actual = hints.get(part)
         same = actual is cls or (
             get_origin(actual) is get_origin(cls) is not None and get_args(actual) == get_args(cls)
         )
         if not same:
             raise DeclarationError(f"{method.full_name}: {part} must be {cls}, got {actual}")
+
+
+def _many(cls: type) -> Any:
+    return AsyncIterator[cls]  # type: ignore[valid-type]
+
+
+def _check_unary(method: Method) -> None:
+    if method.kind is not Kind.UNARY_UNARY:
+        raise DeclarationError(f"{method.full_name} streams: declare it with @service.call")

@@ -24,23 +24,13 @@ class Failures(Layer):
         self._runtime = runtime
 
     def _translate(self, call: Call, error: BaseException) -> MeshError:
-        translated = self._known(error) or self._bug(call, error)
-        translated.info.setdefault(CORRELATION_ID, scope.get().correlation_id)
-        return translated
-
-    def _known(self, error: BaseException) -> MeshError | None:
-        if isinstance(error, MeshError):
-            return error
         if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
-            return Unavailable("a service behind this one failed", reason="DOWNSTREAM_FAILED")
-        return None
-
-    def _bug(self, call: Call, error: BaseException) -> MeshError:
+            failed = "a service behind this one failed"
+            return _correlated(Unavailable(failed, reason="DOWNSTREAM_FAILED"))
         error_id = self._runtime.new_id()
         log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
-        return Internal(
-            "an internal error; its id finds it in the log", info={"error_id": error_id}
-        )
+        found = "an internal error; its id finds it in the log"
+        return _correlated(Internal(found, info={"error_id": error_id}))
 
     def __call__(self, inner: Handler) -> Handler:
         """Translate what a handler raises."""
@@ -48,6 +38,9 @@ class Failures(Layer):
         async def translated(call: Call) -> Any:
             try:
                 return await inner(call)
+            except MeshError as error:
+                _correlated(error)
+                raise
             except Exception as error:
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
@@ -65,6 +58,9 @@ class Failures(Layer):
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
                         yield reply
+            except MeshError as error:
+                _correlated(error)
+                raise
             except Exception as error:
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
@@ -73,6 +69,12 @@ class Failures(Layer):
                 raise self._translate(call, error) from error
 
         return translated
+
+
+def _correlated(error: MeshError) -> MeshError:
+    # A refusal that was kept with its key says who asks now, not who asked first.
+    error.info[CORRELATION_ID] = scope.get().correlation_id
+    return error
 
 
 def _caller_left() -> bool:

@@ -12,6 +12,7 @@ from ..call import Call, Handler, Layer, StreamHandler
 from ..runtime.clock import Runtime
 from ..runtime.logs import debugging, log
 from ..runtime.metrics import Metrics
+from ..scope import scope
 from .streams import Reading
 from .tracing import SERVER_FAULTS, status_of
 
@@ -72,5 +73,5 @@ def _log(call: Call, status: StatusCode, reason: str, duration_s: float) -> None
         status=status.name,
         reason=reason,
         duration_ms=round(duration_s * 1000, 2),
-        attempt=call.attempt,
+        attempt=scope.get().attempt,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
 import protovalidate
 from google.protobuf.message import Message
 
-from ..call import Call, Method, Prepare
+from ..call import Call, Method, Prepare, StreamHandler
 from ..errors import InvalidArgument
 
 #: Of a request that breaks many rules at many places, this many are told.
@@ -16,9 +20,20 @@ class Validate(Prepare):
     """Refuse a request that breaks its contract, naming the fields and never their values."""
 
     def prepare(self, call: Call) -> Call:
-        """Check the first, and for most methods only, message."""
+        """Check the request."""
         validate(call.request)
         return call
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """Check the request, or each of them as the handler reads it."""
+        prepared = super().stream(inner)
+
+        def checked(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            if call.method.kind.value[0]:
+                return inner(call, _validated(requests))
+            return prepared(call, requests)
+
+        return checked
 
     def warm_up(self, methods: list[Method]) -> None:
         """Compile the rules of *methods* now rather than in the first call of each."""
@@ -42,10 +57,18 @@ def validate(request: Message) -> None:
         )
 
 
+async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        validate(request)
+        yield request
+
+
 def _path(field: object) -> str:
-    """Return ``lines[3].sku`` of a `buf.validate.FieldPath`."""
+    """Return ``lines[3].sku`` or ``prices["GBP"].units`` of a `buf.validate.FieldPath`."""
     parts = []
     for element in getattr(field, "elements", ()):
-        index = getattr(element, "subscript", None)
-        parts.append(element.field_name + (f"[{index.value}]" if index is not None else ""))
+        subscript = getattr(element, "subscript", None)
+        # As JSON: a map's key is in quotes, and cannot pass for more of the path.
+        index = "" if subscript is None else f"[{json.dumps(subscript.value)}]"
+        parts.append(element.field_name + index)
     return ".".join(parts)

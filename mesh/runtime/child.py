@@ -65,7 +65,7 @@ class Child:
         """Start it, and return once it serves.
 
         Raises:
-            ChildError: it died first, or took too long.
+            ChildError: it cannot be run, died first, or took too long.
         """
         await self._spawn()
         await self._until_ready()
@@ -76,6 +76,7 @@ class Child:
         self._stopping = True
         if self._keeper:
             self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)  # it may be starting one
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -90,15 +91,18 @@ class Child:
     async def _spawn(self) -> None:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.spec.command,
-                env=dict(self.spec.environment),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self.spec.command,
+                    env=dict(self.spec.environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
+                    preexec_fn=die_with_parent(),
+                )
+            except OSError as error:
+                raise ChildError(f"{self.spec.name} cannot be run: {error}") from error
 
     async def _until_ready(self) -> None:
         process, monotonic = self._process, self._runtime.clock.monotonic
@@ -127,8 +131,8 @@ class Child:
             delay_s = RESTART.ceiling_s(deaths)
             self._say(f"{self.spec.name} {_how(code)}; restarting in {delay_s:.1f} s")
             await self._runtime.clock.sleep(delay_s)
-            await self._spawn()
             try:
+                await self._spawn()
                 await self._until_ready()
             except ChildError as error:
                 self._say(str(error))
@@ -150,11 +154,18 @@ def _how(code: int) -> str:
     return f"ended with status {code}"
 
 
-def _die_with_parent() -> None:
-    """No child outlives a supervisor that was killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        os._exit(1)
+def die_with_parent() -> Callable[[], None] | None:
+    """Return a `preexec_fn`: no child outlives a supervisor that was killed. Linux only."""
+    if sys.platform != "linux":
+        return None
+    parent = os.getpid()
+
+    def ask() -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return ask
 
 
 async def answers_http(url: str) -> bool:

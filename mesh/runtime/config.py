@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..call import Principal
+from .table import ConfigError, Table
+
+__all__ = [
+    "ADMIN_PORT_OFFSET",
+    "ENVIRONMENT",
+    "Config",
+    "ConfigError",
+    "ProcessConfig",
+    "ServiceConfig",
+    "load",
+]
 
 #: Every variable that the mesh reads, beside OpenTelemetry's own OTEL_*.
 ENVIRONMENT: Mapping[str, str] = {
@@ -22,13 +33,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_DATA_DIR": "where databases are; default .data",
     "MESH_PORT_OFFSET": "is added to every port; default 0",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
+    "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
 ADMIN_PORT_OFFSET = 10_000
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message says where and how."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Config:
     bind: str = "127.0.0.1"
     address: str = "127.0.0.1:{port}"
     data_dir: Path = Path(".data")
-    token_secret: str = ""
+    token_secret: str = field(default="", repr=False)
     log_level: str = "INFO"
 
     def service(self, name: str) -> ServiceConfig:
@@ -102,6 +110,14 @@ class Config:
         roles |= {one.name: one.roles for one in self.processes.values()}
         return {name: Principal(name, granted) for name, granted in roles.items()}
 
+    def listeners(self) -> list[tuple[int, str]]:
+        """Return each port, and who listens there."""
+        found = []
+        for one in self.services.values():
+            found.append((one.port, f"service {one.name}"))
+            found.append((one.port + ADMIN_PORT_OFFSET, f"/metrics of {one.name}"))
+        return [*found, *((port, name) for name, port in self.ports.items())]
+
     def words(self) -> dict[str, str]:
         """Return what may stand in braces in a command."""
         services = ",".join(f"{n}={self.address_of(n)}" for n in self.services)
@@ -120,6 +136,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     Raises:
         ConfigError: it is missing or wrong.
     """
+    unknown = sorted(n for n in environment if n.startswith("MESH_") and n not in ENVIRONMENT)
+    if unknown:
+        raise ConfigError(f"unknown: {', '.join(unknown)}; known are {', '.join(ENVIRONMENT)}")
     path = Path(environment.get("MESH_CONFIG", "mesh.toml"))
     try:
         document = tomllib.loads(path.read_text())
@@ -130,23 +149,29 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
     offset = _integer(environment, "MESH_PORT_OFFSET")
+    root = Table(path, "", document)
+    services, processes = root.table("service"), root.table("process")
+    ports, welcome = root.table("ports"), root.table("welcome")
+    root.end()
     config = Config(
-        services=_tables(path, document, "service", lambda n, t: _service(n, t, offset)),
-        processes=_tables(path, document, "process", _process),
-        ports={name: port + offset for name, port in document.get("ports", {}).items()},
-        welcome=tuple(document.get("welcome", {}).get("command", ())),
+        services={name: _service(name, table, offset) for name, table in services.tables()},
+        processes={name: _process(name, table) for name, table in processes.tables()},
+        ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
+        welcome=welcome.texts("command"),
         profile=environment.get("MESH_PROFILE", "dev"),
         bind=environment.get("MESH_BIND", "127.0.0.1"),
         address=environment.get("MESH_ADDRESS", "127.0.0.1:{port}"),
         data_dir=Path(environment.get("MESH_DATA_DIR", ".data")),
         token_secret=environment.get("MESH_TOKEN_SECRET", ""),
-        log_level=environment.get("LOG_LEVEL", "INFO"),
+        log_level=environment.get("LOG_LEVEL", "INFO").upper(),
     )
-    _check(config, environment)
+    welcome.end()
+    _check_variables(config, environment)
+    _check_file(config, path, offset)
     return config
 
 
-def _check(config: Config, environment: Mapping[str, str]) -> None:
+def _check_variables(config: Config, environment: Mapping[str, str]) -> None:
     if config.profile != "dev":
         raise ConfigError(f"MESH_PROFILE={config.profile}: only dev is known")
     loopback = config.bind in ("127.0.0.1", "::1", "localhost")
@@ -155,33 +180,71 @@ def _check(config: Config, environment: Mapping[str, str]) -> None:
             f"MESH_BIND={config.bind}: the dev profile speaks plaintext and stays on loopback;"
             " set MESH_ALLOW_PLAINTEXT=1 if nothing but the system's own containers can reach it"
         )
-    unknown = sorted(
-        name for name in environment if name.startswith("MESH_") and name not in ENVIRONMENT
-    )
-    if unknown:
-        raise ConfigError(f"unknown: {', '.join(unknown)}; known are {', '.join(ENVIRONMENT)}")
+    try:
+        config.address.format(name="", port=0)
+    except (LookupError, ValueError):
+        raise ConfigError(
+            f"MESH_ADDRESS={config.address}: {{name}} and {{port}} may stand in it"
+        ) from None
+    levels = logging.getLevelNamesMapping()
+    if config.log_level not in levels:
+        raise ConfigError(f"LOG_LEVEL={config.log_level}: one of {', '.join(levels)}")
 
 
-def _tables(path: Path, document: Mapping[str, Any], kind: str, make: Any) -> dict[str, Any]:
-    made = {}
-    for name, table in document.get(kind, {}).items():
+def _check_file(config: Config, path: Path, offset: int) -> None:
+    owners: dict[int, str] = {}
+    for port, owner in config.listeners():
+        if not 0 < port < 1 << 16:
+            raise ConfigError(
+                f"{path}: port {port} ({owner}): 1 to 65535 is possible;"
+                f" MESH_PORT_OFFSET is {offset}"
+            )
+        if port in owners:
+            raise ConfigError(f"{path}: port {port} is {owners[port]}'s and {owner}'s")
+        owners[port] = owner
+    for name in config.services.keys() & config.processes.keys():
+        raise ConfigError(f"{path}: {name} is both a service and a process")
+    words = config.words()
+    for process in config.processes.values():
+        _check_words(f"{path}: [process.{process.name}]", (*process.command, process.ready), words)
+    _check_words(f"{path}: [welcome]", config.welcome, words)
+
+
+def _check_words(where: str, texts: Sequence[str], words: Mapping[str, str]) -> None:
+    for text in texts:
         try:
-            made[name] = make(name, dict(table))
-        except (TypeError, KeyError, ValueError) as error:
-            raise ConfigError(f"{path}: [{kind}.{name}]: {error}") from None
-    return made
+            text.format_map(words)
+        except KeyError as error:
+            raise ConfigError(
+                f"{where}: {{{error.args[0]}}}: is not among [ports], nor python, data or services"
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"{where}: {text!r}: {error}") from None
 
 
-def _service(name: str, table: dict[str, Any], offset: int) -> ServiceConfig:
-    port = table.pop("port") + offset
-    roles = frozenset(table.pop("roles", ()))
-    return ServiceConfig(name=name, port=port, roles=roles, **table)
+def _service(name: str, table: Table, offset: int) -> ServiceConfig:
+    service = ServiceConfig(
+        name=name,
+        module=table.take("module", str),
+        port=table.take("port", int) + offset,
+        roles=frozenset(table.texts("roles")),
+    )
+    table.end()
+    return service
 
 
-def _process(name: str, table: dict[str, Any]) -> ProcessConfig:
-    command = tuple(table.pop("command"))
-    roles = frozenset(table.pop("roles", ()))
-    return ProcessConfig(name=name, command=command, roles=roles, **table)
+def _process(name: str, table: Table) -> ProcessConfig:
+    process = ProcessConfig(
+        name=name,
+        command=table.texts("command", None),
+        ready=table.take("ready", str, ""),
+        first=table.take("first", bool, default=False),
+        when=table.take("when", str, ""),
+        unless=table.take("unless", str, ""),
+        roles=frozenset(table.texts("roles")),
+    )
+    table.end()
+    return process
 
 
 def _integer(environment: Mapping[str, str], name: str) -> int:

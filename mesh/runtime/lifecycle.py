@@ -71,7 +71,6 @@ class ServiceProcess:
             StorageError: another process has the database.
         """
         service = load_service(self._settings)
-        # The port first: of two that were started by mistake the second must not touch the data.
         server = self._server.server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         schema = migrations(service.schema) if service.schema else []

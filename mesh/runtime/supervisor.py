@@ -20,12 +20,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..layers.identity import make_token
-from .child import Child, ChildError, Spec, answers_http
+from .child import Child, ChildError, Spec, answers_http, die_with_parent
 from .clock import Runtime
-from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ProcessConfig
+from .config import Config, ConfigError, ProcessConfig
 from .health import serves
 
 EXIT_INTERRUPTED = 130
+#: How long the welcome may take to end after Ctrl-C.
+WELCOME_STOP_S = 10.0
 
 
 class Supervisor:
@@ -84,7 +86,13 @@ class Supervisor:
     async def _start(self, specs: Sequence[Spec]) -> None:
         stage = [Child(spec, self._runtime, self._report) for spec in specs]
         self._stages.append(stage)
-        await asyncio.gather(*(child.start() for child in stage))
+        starts = [asyncio.ensure_future(child.start()) for child in stage]
+        try:
+            await asyncio.gather(*starts)
+        finally:  # if one failed, no other may come up behind its back
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
         self._write_pids()
 
     def _report(self, line: str) -> None:
@@ -92,13 +100,16 @@ class Supervisor:
         self._write_pids()
 
     def _plan(self) -> list[list[Spec]]:
-        others = [p for p in self._config.processes.values() if p.wanted(os.environ)]
+        others = self._wanted()
         stages = [
             [self._process(p) for p in others if p.first],
             self._services(),
             [self._process(p) for p in others if not p.first],
         ]
         return [stage for stage in stages if stage]
+
+    def _wanted(self) -> list[ProcessConfig]:
+        return [p for p in self._config.processes.values() if p.wanted(os.environ)]
 
     def _services(self) -> list[Spec]:
         names = list(self._config.services)
@@ -133,12 +144,18 @@ class Supervisor:
     async def _welcome(self) -> None:
         words = self._config.words()
         command = [word.format_map(words) for word in self._config.welcome]
-        process = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+        process = await asyncio.create_subprocess_exec(
+            *command, start_new_session=True, preexec_fn=die_with_parent()
+        )
         try:
             await process.wait()
         except asyncio.CancelledError:
             process.send_signal(signal.SIGINT)
-            await process.wait()
+            try:
+                await asyncio.wait_for(process.wait(), WELCOME_STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
             raise
 
     @property
@@ -162,11 +179,12 @@ class Supervisor:
         fresh.replace(self._pids_file)
 
     def _check_ports(self) -> None:
-        services = self._config.services.values()
-        wanted = {f"service {s.name}": s.port for s in services}
-        wanted |= {f"/metrics of {s.name}": s.port + ADMIN_PORT_OFFSET for s in services}
-        wanted |= dict(self._config.ports)
-        taken = [f"{port} ({name})" for name, port in wanted.items() if _taken(port)]
+        used = "".join(text for p in self._wanted() for text in (*p.command, p.ready))
+        taken = [
+            f"{port} ({name})"
+            for port, name in self._config.listeners()
+            if (name not in self._config.ports or f"{{{name}}}" in used) and _taken(port)
+        ]
         if taken:
             raise ConfigError(
                 f"in use: port {', '.join(taken)}. Stop what listens there, or move all ports"

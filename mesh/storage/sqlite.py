@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import fcntl
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -23,7 +22,7 @@ import apsw
 from ..runtime.clock import Runtime
 from .migrate import Migration
 from .port import ForeignAwaitError, StorageError, Tx, Work
-from .sqlite_file import FILE_ERRORS, SqliteFile, translate
+from .sqlite_file import FILE_ERRORS, GuardedConnection, SqliteFile, lock_file, translate
 
 T = TypeVar("T")
 
@@ -37,21 +36,21 @@ class SqliteTx(Tx):
     """A transaction on one SQLite connection."""
 
     def __init__(
-        self, connection: apsw.Connection, runtime: Runtime, control: Callable[[str], None]
+        self, connection: GuardedConnection, runtime: Runtime, control: Callable[[str], None]
     ) -> None:
         self._connection = connection
         self._runtime = runtime
         self._control = control
         self._now = runtime.clock.wall()
-        self.doomed: apsw.Error | None = None
+        self.doomed: Exception | None = None
 
     async def execute(self, sql: str, *params: Any) -> list[Any]:
         """Run one statement. It completes without suspending."""
         if self.doomed:
             raise self.doomed
         try:
-            return self._connection.execute(translate(sql), params).fetchall()
-        except apsw.Error as error:
+            return self._connection.execute(translate(sql), params)
+        except Exception as error:
             self.doomed = error
             raise
 
@@ -103,32 +102,52 @@ class SqliteStore:
         schema: the migrations, in order; each is applied once.
 
     Raises:
-        StorageError: another process has the file open.
+        StorageError: another process has the file open, it is no database, or a migration fails.
     """
 
     def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
         self._name = path.name
         self._runtime = runtime
-        self._lock = _lock_file(path)
-        self._file = SqliteFile(path)
         self._queue: deque[_Waiting] = deque()
         self._group: list[_Waiting] = []
+        self._alone: deque[_Waiting] = deque()
         self._groups: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
-        self._file.migrate(schema)
+        self._closed = False
+        self._lock = lock_file(path)
+        try:
+            self._file = SqliteFile(path)
+            self._file.migrate(schema)
+        except BaseException as error:
+            os.close(self._lock)
+            if isinstance(error, apsw.Error):
+                raise StorageError(f"{path}: {error}") from error
+            raise
 
     async def read(self, work: Work[T]) -> T:
         """Run *work* on a snapshot. It never waits for writers."""
-        reader = self._file.reader
-        reader.execute("BEGIN")
+        self._check_open()
         try:
-            tx = SqliteTx(reader, self._runtime, control=_no_control)
-            return _drive(work(tx))
-        finally:
-            reader.execute("ROLLBACK")
+            self._file.open()  # a failure may have closed it
+            reader = self._file.reader
+            reader.control("BEGIN")
+            try:
+                tx = SqliteTx(reader, self._runtime, control=_no_control)
+                result = _drive(work(tx))
+                if tx.doomed:
+                    raise tx.doomed
+                return result
+            finally:
+                if reader.in_transaction:
+                    reader.control("ROLLBACK")
+        except apsw.ReadOnlyError:  # the work wrote
+            raise
+        except FILE_ERRORS as error:
+            raise StorageError(f"{self._name}: {error}") from error
 
     async def write(self, work: Work[T]) -> T:
         """Run *work* in the next group; return once the group's COMMIT is synced."""
+        self._check_open()
         if len(self._queue) >= QUEUE_LIMIT:
             raise StorageError(f"{self._name}: {QUEUE_LIMIT} transactions are waiting")
         loop = asyncio.get_running_loop()
@@ -147,6 +166,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Finish the queue, close the file, and let another process have it."""
+        if self._closed:
+            return
+        self._closed = True
         if self._groups:
             await asyncio.shield(self._groups)
         self._file.close()
@@ -154,8 +176,13 @@ class SqliteStore:
 
     def abandon(self) -> None:
         """Let go of the file as a crash would: what is not committed is gone."""
+        self._closed = True
         self._file.close()
         os.close(self._lock)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError(f"{self._name} is closed")
 
     async def _run_groups(self) -> None:
         try:
@@ -163,42 +190,47 @@ class SqliteStore:
                 try:
                     self._file.open()
                     await self._run_group()
-                except apsw.Error as error:
+                except Exception as error:  # noqa: BLE001  # nobody may wait for ever
                     self._give_up(error)
         finally:
             self._groups = None
 
-    def _give_up(self, error: apsw.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         """The file failed: nobody in the group, nor waiting, knows how it ended."""
         self._file.close()
-        for waiting in (*self._group, *self._queue):
+        for waiting in (*self._group, *self._alone, *self._queue):
             waiting.fail(StorageError(f"{self._name}: {error}"))
+        self._alone.clear()
         self._queue.clear()
+        self._tell_watchers()  # what failed may be in
 
     async def _run_group(self) -> None:
-        group = self._group = []
-        monotonic = self._runtime.clock.monotonic
-        self._file.control("BEGIN IMMEDIATE")
-        ends = monotonic() + GROUP_TIME_S
-        while self._queue and (not group or monotonic() < ends):
+        self._begin()
+        ends = self._runtime.clock.monotonic() + GROUP_TIME_S
+        while self._queue:
             self._run_work(self._queue.popleft())
-        failed = await self._commit()
-        for waiting in group:
-            if failed is None:
-                waiting.succeed()
-            elif len(group) == 1:
-                waiting.fail(failed)
-            else:  # a deferred constraint: run one by one, to find out whose it was
-                self._group = []
-                self._file.control("BEGIN IMMEDIATE")
-                self._run_work(waiting)
-                error = await self._commit()
-                waiting.fail(error) if error else waiting.succeed()
+            if self._runtime.clock.monotonic() >= ends:
+                break
+        group, failed = self._group, await self._commit()
+        if failed is None or len(group) == 1:
+            _tell(group, failed)
+            return
+        # A deferred constraint: run one by one, to find out whose it was.
+        self._alone.extend(group)
+        while self._alone:
+            self._begin()
+            self._run_work(self._alone.popleft())
+            _tell(self._group, await self._commit())
+
+    def _begin(self) -> None:
+        self._group = []
+        self._file.control("BEGIN IMMEDIATE")
 
     async def _commit(self) -> apsw.ConstraintError | None:
         """Make the group durable, or return the deferred constraint that it breaks."""
         if not self._group:
             self._file.control("ROLLBACK")
+            await asyncio.sleep(0)  # however many are refused, the event loop gets its turn
             return None
         try:
             # Nothing may touch the writer until this is over: whoever writes awaits it.
@@ -206,14 +238,18 @@ class SqliteStore:
         except apsw.ConstraintError as error:
             self._file.control("ROLLBACK")
             return error
+        self._tell_watchers()
+        return None
+
+    def _tell_watchers(self) -> None:
         if self._changed and not self._changed.done():
             self._changed.set_result(None)
-        return None
 
     def _run_work(self, waiting: _Waiting) -> None:
         """Run one work in its savepoint; if it ends well it joins the group."""
         if waiting.future.done():  # cancelled while it waited
             return
+        self._group.append(waiting)
         control = self._file.control
         control("SAVEPOINT work")
         tx = SqliteTx(self._file.writer, self._runtime, control)
@@ -221,16 +257,21 @@ class SqliteStore:
             waiting.result = waiting.context.run(lambda: _drive(waiting.work(tx)))
             if tx.doomed:
                 raise tx.doomed
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # its caller gets it
             if isinstance(tx.doomed, FILE_ERRORS):
-                self._group.append(waiting)
                 raise tx.doomed from None  # the file's failure, not this work's
             control("ROLLBACK TO work")
             control("RELEASE work")
+            self._group.pop()
             waiting.fail(error)
         else:
             control("RELEASE work")
-            self._group.append(waiting)
+
+
+def _tell(group: Sequence[_Waiting], failed: apsw.ConstraintError | None) -> None:
+    """Tell the callers of *group* how its COMMIT ended."""
+    for waiting in group:
+        waiting.fail(failed) if failed else waiting.succeed()
 
 
 def _no_control(sql: str) -> None:
@@ -245,20 +286,9 @@ def _drive(work: Awaitable[T]) -> T:
     except StopIteration as stop:
         return cast("T", stop.value)
     if isinstance(awaited, asyncio.Future):
-        awaited._asyncio_future_blocking = False
+        awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task that resumes does
     error = ForeignAwaitError(awaited)
-    with contextlib.suppress(StopIteration, ForeignAwaitError):
+    with contextlib.suppress(BaseException):  # whatever it makes of it, this is what went wrong
         coroutine.throw(error)
-    coroutine.close()
+        coroutine.close()
     raise error
-
-
-def _lock_file(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise StorageError(f"{path}: another process has this database open") from None
-    return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +25,9 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+#: How servers that are not ours say when to try again: gRFC A6.
+PUSHBACK = "grpc-retry-pushback-ms"
+_MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _KINDS = {
     Kind.UNARY_UNARY: "unary_unary",
     Kind.UNARY_STREAM: "unary_stream",
@@ -34,11 +38,16 @@ _KINDS = {
 
 def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
     """Return what a failed RPC means."""
-    details = None
+    details, pushback = None, None
     for name, value in error.trailing_metadata() or ():
         if name == STATUS_DETAILS:
             details = value if isinstance(value, bytes) else value.encode()
-    return from_wire(error.code(), error.details() or "", details)
+        elif name == PUSHBACK:
+            pushback = str(value)
+    meant = from_wire(error.code(), error.details() or "", details)
+    if pushback is not None:  # "-1", like anything else that is no number, means never
+        meant.retry_after_s = int(pushback) / 1e3 if _MILLISECONDS.fullmatch(pushback) else -1.0
+    return meant
 
 
 class GrpcTransport:
@@ -61,8 +70,11 @@ class GrpcTransport:
         """Send over the address's channel; leaving the stream cancels the call."""
         sent = self._send(call, requests if call.method.kind.value[0] else call.request)
         try:
-            async for reply in sent:
-                yield reply
+            if call.method.kind.value[1]:
+                async for reply in sent:
+                    yield reply
+            else:
+                yield await sent
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from None
         finally:

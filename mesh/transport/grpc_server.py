@@ -10,6 +10,7 @@ import grpc
 
 from ..call import Call, Kind
 from ..errors import MeshError, to_status
+from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
 from ..runtime.clock import Runtime
 from .port import METADATA_LIMIT_BYTES, Route, Routes, incoming
@@ -118,15 +119,18 @@ class GrpcServer:
             first, rest = (empty, request) if client_streams else (request, _none())
             with self._counted():
                 try:
-                    async for reply in route.stream(self._call(route, first, context), rest):
-                        yield reply
+                    call = self._call(route, first, context)
+                    async with Reading(route.stream(call, rest)) as given:
+                        async for reply in given:
+                            yield reply
                 except MeshError as error:
                     await _abort(context, error)
 
         async def reply(request: Any, context: Any) -> Any:
-            async for only in replies(request, context):
-                return only
-            await _abort(context, MeshError("the handler gave no reply"))
+            try:
+                return await only(replies(request, context))
+            except MeshError as error:
+                await _abort(context, error)
 
         return replies if server_streams else reply
 

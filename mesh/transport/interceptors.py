@@ -8,15 +8,16 @@ registered as unary-unary only). Callers keep what they had: stock stubs, stock 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 
-from ..call import Call, Handler, Kind, Layer, Method, StreamHandler, stack, stack_stream
+from ..call import Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
 from ..errors import MeshError, to_status
+from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
+from .grpc_calls import ReplyCall, StreamCall
 from .grpc_client import to_mesh_error
 from .port import outgoing
 
@@ -67,10 +68,11 @@ class _Continue:
 
     async def _start(self, call: Call, request: Any) -> Any:
         continuation, details = call.carrier
+        binary = [(k, v) for k, v in details.metadata or () if isinstance(v, bytes)]
         endless = call.deadline == float("inf")
         changed = details._replace(
             timeout=None if endless else max(0.0, call.deadline - self._now()),
-            metadata=grpc.aio.Metadata(*outgoing(call)),
+            metadata=grpc.aio.Metadata(*outgoing(call), *binary),
         )
         return await continuation(changed, request)
 
@@ -94,13 +96,18 @@ class _Interceptor:
             carrier=(continuation, details),
         )
 
-    async def _replies(
-        self, call: Call, requests: AsyncIterator[Any]
-    ) -> AsyncIterator[Any]:
+    async def _replies(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         handler: StreamHandler = self._handler
         try:
-            async for reply in handler(call, requests):
-                yield reply
+            async with Reading(handler(call, requests)) as replies:
+                async for reply in replies:
+                    yield reply
+        except MeshError as error:
+            raise _stock_error(error) from error
+
+    async def _reply(self, call: Call, requests: AsyncIterator[Any]) -> Any:
+        try:
+            return await only(self._handler(call, requests))
         except MeshError as error:
             raise _stock_error(error) from error
 
@@ -120,7 +127,8 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        return self._replies(self._call(continuation, client_call_details, request), _none())
+        call = self._call(continuation, client_call_details, request)
+        return StreamCall(self._replies(call, _none()))
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
@@ -128,14 +136,15 @@ class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
         call = self._call(continuation, client_call_details)
-        return await anext(self._replies(call, request_iterator))
+        return ReplyCall(self._reply(call, request_iterator))
 
 
 class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return self._replies(self._call(continuation, client_call_details), request_iterator)
+        call = self._call(continuation, client_call_details)
+        return StreamCall(self._replies(call, request_iterator))
 
 
 async def _none() -> AsyncIterator[Any]:
@@ -145,8 +154,10 @@ async def _none() -> AsyncIterator[Any]:
 
 def _stock_error(error: MeshError) -> grpc.aio.AioRpcError:
     """Return *error* as callers of stock stubs expect it."""
-    if isinstance(error.__cause__, grpc.aio.AioRpcError):
-        return error.__cause__
+    stock = error.__cause__
+    if isinstance(stock, grpc.aio.AioRpcError):
+        error.__cause__ = None  # it is about to become the cause of its own cause
+        return stock
     return grpc.aio.AioRpcError(
         error.status,
         grpc.aio.Metadata(),

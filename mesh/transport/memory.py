@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
+from grpc import StatusCode
 
 from ..call import Call
 from ..errors import DeadlineExceeded, MeshError, Unavailable, from_status, to_status
+from ..layers.streams import Reading
 from ..runtime.clock import Runtime
+from ..runtime.logs import log
 from .port import Route, Routes, incoming, outgoing
 
 
@@ -37,75 +42,90 @@ class MemoryNetwork:
     async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
         """Serve *call* in a task of its own, until its deadline."""
         route = self._route(call)
-        arrived = self._arrive(route, call)
-        task = asyncio.get_running_loop().create_task(
-            _serve(route, arrived, requests), context=contextvars.Context()
-        )
-        endless = call.deadline == float("inf")
-        remaining_s = None if endless else call.deadline - self._runtime.clock.monotonic()
-        try:
-            reply = await asyncio.wait_for(task, remaining_s)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no reply of {call.method.full_name} in time") from None
-        if isinstance(reply, Status):
-            raise from_status(reply)
-        return call.method.reply_type.FromString(reply)
+        assert route.unary is not None
+        answer = functools.partial(route.unary, self._arrive(route, call))
+        return await self._serve(call, answer, contextvars.Context())
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Serve *call* step by step, as the reader asks."""
+        """Serve *call* step by step, as the reader asks; leaving the stream ends its handler."""
         route = self._route(call)
         assert route.stream is not None
         context = contextvars.Context()
-        replies = context.run(route.stream, self._arrive(route, call), requests).__aiter__()
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                reply = await loop.create_task(_next(replies), context=context)
-            except StopAsyncIteration:
-                return
-            except MeshError as error:
-                raise from_status(Status.FromString(to_status(error).SerializeToString())) from None
-            if reply is None:
-                return
-            yield call.method.reply_type.FromString(reply)
+        arriving = _arriving(route.method.request_type, requests)
+        replies = context.run(route.stream, self._arrive(route, call), arriving)
+        following = functools.partial(_next, replies)
+        try:
+            while (reply := await self._serve(call, following, context)) is not None:
+                yield reply
+        finally:
+            await asyncio.get_running_loop().create_task(_leave(replies), context=context)
 
     async def close(self) -> None:
         """Nothing to close."""
 
     def _route(self, call: Call) -> Route:
-        route = self._routes.get(call.address, {}).get(call.method.path)
-        if route is None:
-            raise Unavailable(f"nobody serves {call.method.full_name} at {call.address!r}")
-        return route
+        routes = self._routes.get(call.address)
+        if routes is None:
+            raise Unavailable(f"nobody answers at {call.address!r}")
+        if call.method.path not in routes:
+            raise MeshError(
+                f"{call.method.full_name} is not served at {call.address!r}",
+                status=StatusCode.UNIMPLEMENTED,
+                reason=StatusCode.UNIMPLEMENTED.name,
+            )
+        return routes[call.method.path]
+
+    def _remaining_s(self, call: Call) -> float | None:
+        endless = call.deadline == float("inf")
+        return None if endless else call.deadline - self._runtime.clock.monotonic()
 
     def _arrive(self, route: Route, call: Call) -> Call:
-        endless = call.deadline == float("inf")
         return incoming(
             route.method,
             route.method.request_type.FromString(call.request.SerializeToString()),
             dict(outgoing(call)),
-            None if endless else call.deadline - self._runtime.clock.monotonic(),
+            self._remaining_s(call),
             self._runtime,
         )
 
+    async def _serve(
+        self, call: Call, step: Callable[[], Awaitable[Any]], context: contextvars.Context
+    ) -> Any:
+        """Let the server take *step*, until the deadline; return its reply, None at the end."""
+        task = asyncio.get_running_loop().create_task(_answer(step), context=context)
+        try:
+            answer = await asyncio.wait_for(task, self._remaining_s(call))
+        except TimeoutError:
+            raise DeadlineExceeded(f"no reply of {call.method.full_name} in time") from None
+        if isinstance(answer, Status):
+            raise from_status(answer)
+        return None if answer is None else call.method.reply_type.FromString(answer)
 
-async def _serve(
-    route: Route, call: Call, requests: AsyncIterator[Any] | None
-) -> bytes | Status:
+
+async def _answer(step: Callable[[], Awaitable[Any]]) -> bytes | Status | None:
+    """Return what goes back over the wire."""
     try:
-        if route.unary is not None:
-            reply = await route.unary(call)
-        else:
-            assert route.stream is not None and requests is not None
-            reply = await anext(route.stream(call, requests))
+        reply = await step()
     except MeshError as error:
         return Status.FromString(to_status(error).SerializeToString())
-    data: bytes = reply.SerializeToString()
+    except Exception as error:  # noqa: BLE001 - a bug of a layer; as a server of gRPC would answer
+        log.error("a server's layers failed", exc_info=error)
+        return Status(code=StatusCode.UNKNOWN.value[0], message="the server failed")
+    data: bytes | None = None if reply is None else reply.SerializeToString()
     return data
 
 
-async def _next(replies: AsyncIterator[Any]) -> bytes | None:
+async def _arriving(kind: type[Message], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield kind.FromString(request.SerializeToString())
+
+
+async def _next(replies: AsyncIterator[Any]) -> Any:
     async for reply in replies:
-        data: bytes = reply.SerializeToString()
-        return data
+        return reply
     return None
+
+
+async def _leave(replies: AsyncIterator[Any]) -> None:
+    async with Reading(replies):
+        pass

@@ -5,6 +5,7 @@ import re
 from google.type.postal_address_pb2 import PostalAddress
 
 from mesh.errors import InvalidArgument, NotFound, Refused
+from services.shared.money import to_minor
 from shop.orchestrator.v1.orchestrator_pb2 import PlaceOrderRequest
 from shop.user.v1.user_pb2 import User
 
@@ -64,3 +65,18 @@ def to_place(request: PlaceOrderRequest, order_id: str, may_price: bool) -> Plac
         for line in order.lines:
             line.ClearField("unit_price")
     return order
+
+
+def check_prices(order: PlaceOrderRequest) -> None:
+    """Check that what prices there are can be paid: whole minor units of one currency.
+
+    Raises:
+        InvalidArgument: they cannot.
+    """
+    currencies = {
+        to_minor(line.unit_price, f"lines[{number}].unit_price")[0]
+        for number, line in enumerate(order.lines)
+        if line.HasField("unit_price")
+    }
+    if len(currencies) > 1:
+        raise InvalidArgument(violations=[("lines", "an order has prices of one currency")])

@@ -30,6 +30,7 @@ async def place_order(
     outside_key = ctx.call.metadata.get(OUTSIDE_KEY, "")
     order_id = domain.order_id(request, outside_key, ctx.key or ctx.runtime.new_id())
     order = domain.to_place(request, order_id, may_price="sales" in ctx.principal.roles)
+    domain.check_prices(order)
     saga_id = await ctx.sagas.start(PLACE, order, key=order_id)
     row = await ctx.sagas.wait(saga_id, ctx.time_left_s() if request.wait else 0)
     response = pb.PlaceOrderResponse
@@ -83,7 +84,6 @@ def cancelled(
         order_id=request.order_id,
         saga_id=row.saga_id,
         state=response.CANCELLED if row.state == done else response.EXECUTING,
-        refusal=refusal(row),
     )
 
 

@@ -128,7 +128,10 @@ async def test_an_error_takes_back_only_its_own_work(store: Store) -> None:
         raise NotEnoughError
 
     ends = await asyncio.gather(
-        store.write(put("ann")), store.write(fails), store.write(put("cleo")), return_exceptions=True
+        store.write(put("ann")),
+        store.write(fails),
+        store.write(put("cleo")),
+        return_exceptions=True,
     )
     assert [type(end) for end in ends] == [type(None), NotEnoughError, type(None)]
     assert await coins(store) == {"ann": 1, "cleo": 1}
@@ -538,12 +541,16 @@ async def test_a_migration_may_have_many_statements(database: Database) -> None:
 
 
 async def test_a_failing_migration_leaves_nothing_and_can_be_mended(database: Database) -> None:
-    broken = Migration("0002.sql", "INSERT INTO coins VALUES ('half', 1); INSERT INTO nowhere VALUES (1)")
+    broken = Migration(
+        "0002.sql", "INSERT INTO coins VALUES ('half', 1); INSERT INTO nowhere VALUES (1)"
+    )
     with pytest.raises(StorageError, match=r"0002\.sql"):
         await database.open([COINS, broken])
     store = await database.open([COINS])
     assert await coins(store) == {}
     await store.close()
-    store = await database.open([COINS, Migration("0002.sql", "INSERT INTO coins VALUES ('whole', 1)")])
+    store = await database.open(
+        [COINS, Migration("0002.sql", "INSERT INTO coins VALUES ('whole', 1)")]
+    )
     assert await coins(store) == {"whole": 1}
     await store.close()

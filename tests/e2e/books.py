@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -174,6 +175,12 @@ def read_books(data: Path) -> Books:
     )
 
 
+def count_resumed(data: Path) -> int:
+    """How many sagas a later life of the orchestrator took up: it raised their fence."""
+    ((count,),) = _rows(data, "orchestrator", "SELECT COUNT(*) FROM mesh_sagas WHERE epoch > 0")
+    return int(count)
+
+
 def check(books: Books) -> None:
     """Fail if anything in *books* can never be right."""
     found = list(faults(books))
@@ -192,6 +199,22 @@ def check_same(books: Books, others: Books) -> None:
 
 def faults(books: Books) -> Iterator[str]:
     """What can never be right when nothing is under way, a sentence each."""
+    yield from _faults_of_orders(books)
+    yield from _faults_of_stock(books)
+    if books.net != books.provider_net:
+        yield f"the ledger has kept {dict(books.net)}, the provider {dict(books.provider_net)}"
+    if books.entry_numbers != tuple(range(1, len(books.entry_numbers) + 1)):
+        yield "the ledger has gaps"
+    for (name, key), state in books.sagas.items():
+        if state in UNFINISHED:
+            yield f"saga {name} of {key} is {state}"
+    for what, counts in (("effects", books.open_effects), ("keys", books.open_keys)):
+        yield from (
+            f"{count} {what} are open in {service}" for service, count in counts.items() if count
+        )
+
+
+def _faults_of_orders(books: Books) -> Iterator[str]:
     for order_id, order in books.orders.items():
         if order.sum_of_lines != order.total[1]:
             yield f"order {order_id}: lines of {order.sum_of_lines}, a total of {order.total[1]}"
@@ -203,18 +226,6 @@ def faults(books: Books) -> Iterator[str]:
     for name in ("charges", "payments", "ledger", "reservations", "shipments"):
         for order_id in getattr(books, name).keys() - books.orders.keys():
             yield f"{name} of {order_id}, which is no order"
-    for (name, key), state in books.sagas.items():
-        if state in UNFINISHED:
-            yield f"saga {name} of {key} is {state}"
-    yield from _faults_of_stock(books)
-    if books.net != books.provider_net:
-        yield f"the ledger has kept {dict(books.net)}, the provider {dict(books.provider_net)}"
-    if books.entry_numbers != tuple(range(1, len(books.entry_numbers) + 1)):
-        yield "the ledger has gaps"
-    for what, counts in (("effects", books.open_effects), ("keys", books.open_keys)):
-        for service, count in counts.items():
-            if count:
-                yield f"{count} {what} are open in {service}"
 
 
 def _faults_of_confirmed(books: Books, order_id: str, order: Order) -> Iterator[str]:
@@ -245,7 +256,7 @@ def _faults_of_cancelled(books: Books, order_id: str, order: Order) -> Iterator[
     kinds = [entry.kind for entry in entries]
     if kinds not in ([], ["CHARGE", "REFUND"]) or any(e.amount != order.total for e in entries):
         yield f"order {order_id} is CANCELLED, its ledger {entries}"
-    if any(one.debit == other.debit for one, other in zip(entries, entries[1:], strict=False)):
+    if any(one.debit == other.debit for one, other in pairwise(entries)):
         yield f"order {order_id}: its refund moved money the way its charge did"
     payment, _ = books.payments.get(order_id, ("", None))
     if payment not in ("", "DECLINED", "REFUNDED"):
@@ -325,9 +336,7 @@ def _orders(data: Path) -> dict[str, Order]:
 
 
 def _charges(data: Path) -> dict[str, tuple[Charge, ...]]:
-    refunds = Counter(
-        key for (key,) in _rows(data, "provider", "SELECT charge_key FROM refunds")
-    )
+    refunds = Counter(key for (key,) in _rows(data, "provider", "SELECT charge_key FROM refunds"))
     charges: dict[str, tuple[Charge, ...]] = {}
     for key, reference, state, currency, amount in _rows(
         data, "provider", "SELECT key, reference, state, currency, amount_minor FROM charges"
@@ -355,9 +364,7 @@ def _reservations(data: Path) -> dict[str, Reservation]:
     units = _units(data, "inventory", "reservation_lines")
     return {
         order_id: Reservation(inventory_pb2.Reservation.State.Name(state), units[order_id])
-        for order_id, state in _rows(
-            data, "inventory", "SELECT order_id, state FROM reservations"
-        )
+        for order_id, state in _rows(data, "inventory", "SELECT order_id, state FROM reservations")
     }
 
 

@@ -10,9 +10,9 @@ from tests.e2e.books import Books, read_books
 from tests.e2e.system import System
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One system for all tests that can live with each other's orders."""
+    """One system for all tests of a module: each has orders, users and items of its own."""
     with systems.running(tmp_path_factory.mktemp("system")) as system:
         yield system
 

@@ -18,7 +18,7 @@ ORDERS: Final = 1_400
 USERS: Final = 885
 TOTAL_PENCE: Final = 57_271_389  # £572,713.89
 #: What the replay takes to make a share of the orders fail. Enough at a time to kill under load.
-FAILING: Final = tuple("--decline 0.1 --short-stock 0.05 --seed 7 --concurrency 64".split())
+FAILING: Final = ("--decline=0.1", "--short-stock=0.05", "--seed=7", "--concurrency=64")
 REPLAY_S: Final = 300.0
 
 

@@ -34,32 +34,25 @@ SERVICES: Final = ("user", "order", "inventory", "payment", "shipping", "orchest
 PROVIDER: Final = "provider"
 START_S: Final = 90.0
 STOP_S: Final = 60.0
+REQUEST_S: Final = 40.0  # more than the gateway's own 30
 POLL_S: Final = 0.02
 TAIL_LINES: Final = 30
 #: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
 OFFSETS: Final = range(-3200, 5400, 20)
 
-#: Those that are up, so that a failing test can show their logs.
+#: Those that are up, so that a test that fails can show the logs of what it shares with others.
 up: Final[list[System]] = []
 
 
 @dataclass
 class System:
-    """A running system.
-
-    `processes` are how its services are spread: name by name, or one process called "all".
-    """
+    """A running system."""
 
     data: Path
     config: Config
     environment: Mapping[str, str]
     supervisor: subprocess.Popen[bytes]
     http: httpx.Client = field(repr=False)
-
-    @property
-    def gateway(self) -> str:
-        """Where REST is."""
-        return f"http://127.0.0.1:{self.config.ports['gateway']}"
 
     @property
     def jaeger(self) -> str:
@@ -150,10 +143,14 @@ class System:
 
         eventually(restarted, within_s=START_S)
 
+    def is_up_or_ended(self) -> bool:
+        """Whether it has started, for better or worse."""
+        return self.supervisor.poll() is not None or "processes serve" in self.said()
+
     def serves(self, service: str) -> bool:
         """Whether a service says that it serves."""
         with self.channel(service) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call, unused-ignore]
+            stub = health_pb2_grpc.HealthStub(channel)
             try:
                 reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
             except grpc.RpcError:
@@ -186,6 +183,9 @@ def running(data: Path, *flags: str, **variables: str) -> Iterator[System]:
     system = _start(data, flags, variables)
     try:
         yield system
+    except BaseException as error:
+        error.add_note(system.log_tails())
+        raise
     finally:
         try:
             system.stop()
@@ -205,31 +205,30 @@ def eventually(found: Callable[[], T], *, within_s: float = 20.0) -> T:
 
 
 def _start(data: Path, flags: Sequence[str], variables: Mapping[str, str]) -> System:
+    """Start one where its ports are free."""
     while True:
-        offset = random.choice(OFFSETS)
-        environment = _environment(data, offset, variables)
-        config = configuration.load(environment)
-        with (data / "up.log").open("wb") as log:
-            supervisor = subprocess.Popen(
-                (sys.executable, "-m", "mesh", "up", "--no-welcome", *flags),
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        http = httpx.Client(
-            base_url=f"http://127.0.0.1:{config.ports['gateway']}", timeout=httpx.Timeout(40)
-        )
-        system = System(data, config, environment, supervisor, http)
-        eventually(
-            lambda: supervisor.poll() is not None or "processes serve" in system.said(),
-            within_s=START_S,
-        )
-        if supervisor.poll() is None:
+        system = _launch(data, flags, _environment(data, random.choice(OFFSETS), variables))
+        eventually(system.is_up_or_ended, within_s=START_S)
+        if system.supervisor.poll() is None:
             up.append(system)
             return system
-        http.close()
+        system.http.close()
         assert "in use" in system.said(), system.said() + system.log_tails()
+
+
+def _launch(data: Path, flags: Sequence[str], environment: Mapping[str, str]) -> System:
+    config = configuration.load(environment)
+    with (data / "up.log").open("wb") as log:
+        supervisor = subprocess.Popen(
+            (sys.executable, "-m", "mesh", "up", "--no-welcome", *flags),
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    gateway = f"http://127.0.0.1:{config.ports['gateway']}"
+    http = httpx.Client(base_url=gateway, timeout=REQUEST_S)
+    return System(data, config, environment, supervisor, http)
 
 
 def _environment(data: Path, offset: int, variables: Mapping[str, str]) -> dict[str, str]:

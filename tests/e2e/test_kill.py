@@ -1,14 +1,11 @@
 """Processes killed with -9, one after the other, while December is being placed."""
 
-import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import december
-from tests.e2e.books import Books, check, check_same, read_books
+from tests.e2e.books import Books, check, check_same, count_resumed, read_books
 from tests.e2e.system import PROVIDER, SERVICES, System, eventually, running
 
 #: Sagas in flight at each kill. A few may end between the look and the signal: hence the margin.
@@ -53,10 +50,3 @@ def kill_in_flight(system: System, victim: str) -> int:
         assert system.sagas_running() >= IN_FLIGHT
     system.wait_restarted(victim, pid, victim)
     return count
-
-
-def count_resumed(data: Path) -> int:
-    """How many sagas another life of the orchestrator took up: their fence was raised."""
-    with closing(sqlite3.connect(f"file:{data}/orchestrator.db?mode=ro", uri=True)) as database:
-        ((count,),) = database.execute("SELECT COUNT(*) FROM mesh_sagas WHERE epoch > 0")
-        return int(count)

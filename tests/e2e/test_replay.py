@@ -1,7 +1,9 @@
 """December 2010, all 1,400 orders, on real processes: to the unit and to the penny."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,15 +75,14 @@ def check_stock(books: Books) -> None:
 
 def test_wrong_books_are_found(undisturbed: Books) -> None:
     """That nothing is found in right books says little, unless something is in wrong ones."""
-    from dataclasses import replace
-
     order_id = next(iter(undisturbed.ordered("CONFIRMED")))
     refused = next(iter(undisturbed.ordered("CANCELLED")))
     order, (charge,) = undisturbed.orders[order_id], undisturbed.charges[order_id]
     sku = next(iter(order.units))
 
     def changed(table: str, key: object, value: object) -> Books:
-        return replace(undisturbed, **{table: {**getattr(undisturbed, table), key: value}})
+        change: dict[str, Any] = {table: {**getattr(undisturbed, table), key: value}}
+        return replace(undisturbed, **change)
 
     wrong = [
         changed("orders", order_id, replace(order, state="PENDING")),

@@ -31,7 +31,9 @@ def serve(runtime: FakeRuntime, deadline: float = 5_000.0, **metadata: str) -> S
         return EchoReply()
 
     coroutine = EnterScope(runtime)(handler)
-    call = call_of(deadline=deadline, metadata={k.replace("_", "-"): v for k, v in metadata.items()})
+    call = call_of(
+        deadline=deadline, metadata={k.replace("_", "-"): v for k, v in metadata.items()}
+    )
 
     def run() -> None:
         running = coroutine(call).__await__()

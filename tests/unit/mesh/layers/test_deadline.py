@@ -97,9 +97,7 @@ class TestAttempt:
         assert await sent(layer, now + 5.0) == now + 1.0
         assert await sent(layer, now + 0.5) == now + 0.5
 
-    async def test_without_a_bound_it_has_the_calls(
-        self, runtime: FakeRuntime, now: float
-    ) -> None:
+    async def test_without_a_bound_it_has_the_calls(self, runtime: FakeRuntime, now: float) -> None:
         assert await sent(AttemptTimeout(runtime, None), now + 5.0) == now + 5.0
 
 

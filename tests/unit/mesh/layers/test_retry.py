@@ -89,7 +89,7 @@ async def test_it_gives_up_after_the_last_attempt_with_the_last_error(retry: Lay
     assert len(target.calls) == 4
 
 
-@pytest.mark.parametrize("code", sorted(set(StatusCode) - RETRYABLE, key=lambda c: c.name))
+@pytest.mark.parametrize("code", [c for c in StatusCode if c not in RETRYABLE])
 async def test_other_codes_are_answers_and_are_not_retried(retry: Layer, code: StatusCode) -> None:
     target = Target(MeshError(status=code))
     with pytest.raises(MeshError):

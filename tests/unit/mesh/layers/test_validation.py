@@ -89,5 +89,13 @@ async def test_of_streamed_requests_each_one_is_checked(method: Method) -> None:
     assert read == [GOOD]
 
 
+async def test_what_stands_in_for_a_streams_first_request_is_not_checked() -> None:
+    """It is an empty message that nobody sent, which many a contract would refuse."""
+    target = Target()
+    placeholder = call_of(SUM, request=EchoRequest(text=SECRET))
+    await anext(Validate().stream(target.stream)(placeholder, requests_of(GOOD)))
+    assert target.calls
+
+
 async def test_rules_can_be_compiled_before_the_first_call() -> None:
     Validate().warm_up([SUM, CHAT])

@@ -154,8 +154,8 @@ class PlaceOrderResponse(_message.Message):
         STATE_UNSPECIFIED: PlaceOrderResponse._State.ValueType  # 0
         """Never sent."""
         EXECUTING: PlaceOrderResponse._State.ValueType  # 1
-        """Not decided yet. The order goes on without the caller: ask GetOrder or
-        WatchOrder.
+        """Not decided yet. The order goes on without the caller: ask for its saga,
+        or for the order itself once its saga has written it down.
         """
         CONFIRMED: PlaceOrderResponse._State.ValueType  # 2
         """Paid for; the goods will be sent."""
@@ -168,8 +168,8 @@ class PlaceOrderResponse(_message.Message):
     STATE_UNSPECIFIED: PlaceOrderResponse.State.ValueType  # 0
     """Never sent."""
     EXECUTING: PlaceOrderResponse.State.ValueType  # 1
-    """Not decided yet. The order goes on without the caller: ask GetOrder or
-    WatchOrder.
+    """Not decided yet. The order goes on without the caller: ask for its saga,
+    or for the order itself once its saga has written it down.
     """
     CONFIRMED: PlaceOrderResponse.State.ValueType  # 2
     """Paid for; the goods will be sent."""
@@ -257,8 +257,6 @@ class CancelOrderResponse(_message.Message):
         """Not decided yet. The cancellation goes on without the caller."""
         CANCELLED: CancelOrderResponse._State.ValueType  # 2
         """Cancelled: money and goods are back."""
-        CONFIRMED: CancelOrderResponse._State.ValueType  # 3
-        """Not cancelled: the cancellation was refused, and the order stands."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """What became of the order by the time of this response."""
@@ -269,34 +267,26 @@ class CancelOrderResponse(_message.Message):
     """Not decided yet. The cancellation goes on without the caller."""
     CANCELLED: CancelOrderResponse.State.ValueType  # 2
     """Cancelled: money and goods are back."""
-    CONFIRMED: CancelOrderResponse.State.ValueType  # 3
-    """Not cancelled: the cancellation was refused, and the order stands."""
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     SAGA_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    REFUSAL_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     saga_id: _builtins.str
     """The saga that cancels it, for `mesh.saga.v1.SagaService`."""
     state: Global___CancelOrderResponse.State.ValueType
     """What became of the order."""
-    @_builtins.property
-    def refusal(self) -> Global___Refusal:
-        """Why the order stands CONFIRMED; otherwise unset."""
-
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
         saga_id: _builtins.str = ...,
         state: Global___CancelOrderResponse.State.ValueType = ...,
-        refusal: Global___Refusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "refusal", b"refusal", "saga_id", b"saga_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "saga_id", b"saga_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,8 +67,8 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Cancels a confirmed order: calls its shipment off, refunds the payment, returns
-        the goods to stock.
+        """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
+        shipment off, refunds the payment and returns the goods to stock.
 
         NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
         """

@@ -44,8 +44,8 @@ class OrchestratorServiceStub:
     itself is wrong; ALREADY_EXISTS if the `order_id` was used for another request.
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelOrderRequest, _orchestrator_pb2.CancelOrderResponse]
-    """Cancels a confirmed order: calls its shipment off, refunds the payment, returns
-    the goods to stock.
+    """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
+    shipment off, refunds the payment and returns the goods to stock.
 
     NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
     """
@@ -66,8 +66,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     itself is wrong; ALREADY_EXISTS if the `order_id` was used for another request.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelOrderRequest, _orchestrator_pb2.CancelOrderResponse]  # type: ignore[assignment]
-    """Cancels a confirmed order: calls its shipment off, refunds the payment, returns
-    the goods to stock.
+    """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
+    shipment off, refunds the payment and returns the goods to stock.
 
     NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
     """
@@ -97,8 +97,8 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CancelOrderResponse, _abc.Awaitable[_orchestrator_pb2.CancelOrderResponse]]:
-        """Cancels a confirmed order: calls its shipment off, refunds the payment, returns
-        the goods to stock.
+        """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
+        shipment off, refunds the payment and returns the goods to stock.
 
         NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
         """

@@ -1,0 +1,51 @@
+"""The commands of the pages that are not run here: why, and what is checked instead."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+from mesh import cli
+from replay.options import read_options
+from tests.docs.fences import ROOT
+
+ELSEWHERE = {
+    "make run": "the fixture runs it, and the pages' commands talk to what it started",
+    "make test": "these tests are part of it",
+    "make run JAEGER=1": "builds Jaeger, six minutes; tests/e2e runs on it where it is built",
+    "make run UP_FLAGS=--one-process": "the ports are taken by the one that is up",
+    "make replay": "tests/e2e replays the month",
+    'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
+    "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
+}
+
+
+def check(command: str) -> None:
+    """Hold *command* against the Makefile, and what that would run against its parser."""
+    program, *arguments = shlex.split(command)
+    if program == "docker":
+        assert "services" in yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+        return
+    planned = subprocess.run(
+        [program, "--dry-run", "--assume-old=.venv/.run", "--assume-old=.venv/.dev", *arguments],
+        cwd=ROOT,
+        env={n: v for n, v in os.environ.items() if not n.startswith(("MAKE", "MFLAGS"))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert planned.returncode == 0, planned.stderr
+    words = shlex.split(planned.stdout.splitlines()[-1])
+    module = words[words.index("-m") + 1 :]
+    if module[0] in ("mesh", "replay"):
+        parse = cli.parser().parse_args if module[0] == "mesh" else read_options
+        try:
+            parse(module[1:])
+        except SystemExit:
+            pytest.fail(f"{command}: {shlex.join(words)} is refused")
+    else:
+        assert module[0] == "pytest", planned.stdout

@@ -1,0 +1,142 @@
+"""Failures: whatever a handler raises leaves as an error of ours, and its text stays here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from mesh.call import Call
+from mesh.errors import Internal, MeshError, NotFound, Outcome, Unavailable, to_status
+from mesh.layers.failures import Failures
+from mesh.metadata import CORRELATION_ID
+from mesh.scope import Scope, scope
+from tests.support.echo import COUNT, EchoReply, call_of, requests_of
+from tests.support.runtime import FakeRuntime
+from tests.support.target import Target, forever
+
+SECRET = "card 4111 of jane@example.com"
+
+
+@pytest.fixture(autouse=True)
+def served() -> Iterator[None]:
+    token = scope.set(Scope(correlation_id="order-7"))
+    yield
+    scope.reset(token)
+
+
+@pytest.fixture
+def failures() -> Failures:
+    return Failures(FakeRuntime())
+
+
+async def raised(failures: Failures, error: BaseException) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await failures(Target(error).unary)(call_of())
+    return caught.value
+
+
+async def raised_by_stream(failures: Failures, error: BaseException) -> MeshError:
+    replies = failures.stream(Target([EchoReply(), error]).stream)(call_of(COUNT), requests_of())
+    await anext(replies)
+    with pytest.raises(MeshError) as caught:
+        await anext(replies)
+    return caught.value
+
+
+EITHER_KIND = pytest.mark.parametrize("of", [raised, raised_by_stream], ids=["unary", "stream"])
+
+
+@EITHER_KIND
+async def test_a_bug_is_internal_and_its_text_stays_in_the_log(
+    failures: Failures, of: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "mesh"):
+        error = await of(failures, ValueError(SECRET))
+    assert isinstance(error, Internal)
+    assert error.outcome is Outcome.UNKNOWN
+    assert SECRET.encode() not in to_status(error).SerializeToString()
+    [line] = [json.loads(record.message) for record in caplog.records]
+    assert SECRET in line["exception"]
+    assert line["error_id"] == error.info["error_id"] != ""
+    assert line["correlation_id"] == "order-7"
+
+
+@EITHER_KIND
+async def test_our_errors_pass_as_they_are(failures: Failures, of: Any) -> None:
+    refusal = NotFound("no such order")
+    error = await of(failures, refusal)
+    assert error is refusal
+    assert (error.status, error.outcome) == (StatusCode.NOT_FOUND, Outcome.REFUSED)
+
+
+@EITHER_KIND
+async def test_every_error_carries_the_correlation_id(failures: Failures, of: Any) -> None:
+    assert (await of(failures, ValueError())).info[CORRELATION_ID] == "order-7"
+    assert (await of(failures, NotFound())).info[CORRELATION_ID] == "order-7"
+    theirs = Unavailable(info={CORRELATION_ID: "of the service below"})
+    assert (await of(failures, theirs)).info[CORRELATION_ID] == "of the service below"
+
+
+@EITHER_KIND
+async def test_the_causes_of_an_error_stay_a_chain(failures: Failures, of: Any) -> None:
+    root = OSError("disk")
+    known = Unavailable()
+    known.__cause__ = root
+    assert (await of(failures, known)).__cause__ is root
+    bug = ValueError()
+    assert (await of(failures, bug)).__cause__ is bug
+
+
+@EITHER_KIND
+async def test_a_stock_stub_that_failed_says_nothing_of_what_happened(
+    failures: Failures, of: Any
+) -> None:
+    text = grpc.aio.Metadata()
+    error = await of(failures, grpc.aio.AioRpcError(StatusCode.NOT_FOUND, text, text, SECRET))
+    assert (error.status, error.outcome) == (StatusCode.UNAVAILABLE, Outcome.UNKNOWN)
+    assert SECRET not in str(error)
+
+
+@EITHER_KIND
+async def test_a_handlers_own_cancellation_becomes_a_status(failures: Failures, of: Any) -> None:
+    """It awaited something that somebody else cancelled; its caller is still there."""
+    assert isinstance(await of(failures, asyncio.CancelledError()), Internal)
+
+
+async def test_the_callers_cancellation_passes(failures: Failures) -> None:
+    ended = asyncio.Event()
+
+    async def waiting(call: Call) -> Any:
+        try:
+            await forever(call)
+        finally:
+            ended.set()
+
+    async def stream(call: Call, _: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        yield await waiting(call)
+
+    for send in (
+        failures(waiting),
+        lambda call: anext(failures.stream(stream)(call, requests_of())),
+    ):
+        ended.clear()
+        task = asyncio.ensure_future(send(call_of(COUNT)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+
+async def test_what_a_handler_gives_passes(failures: Failures) -> None:
+    reply = EchoReply(text="good")
+    assert await failures(Target(reply).unary)(call_of()) is reply
+    replies = failures.stream(Target([reply, reply]).stream)(call_of(COUNT), requests_of())
+    assert [r async for r in replies] == [reply, reply]

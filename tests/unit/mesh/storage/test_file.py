@@ -1,0 +1,222 @@
+"""The file behind a store: its settings, its failures, and who may have it open."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from mesh.runtime.clock import Runtime
+from mesh.storage.migrate import Migration, migrations, own_migrations
+from mesh.storage.port import StorageError
+from mesh.storage.sqlite import SqliteStore
+
+from .conftest import SCHEMA
+from .disk import Disk
+from .works import add, names, outcomes, run
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connection", ["writer", "reader"])
+async def test_durability_and_foreign_keys_are_on(store: SqliteStore, connection: str) -> None:
+    guarded = getattr(store._file, connection)
+    guarded._controlling = True  # it may ask now
+    pragma = guarded._connection.pragma
+    assert pragma("journal_mode") == "wal"
+    assert pragma("synchronous") == 2  # FULL
+    assert pragma("foreign_keys") == 1
+    assert pragma("query_only") == (connection == "reader")
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+IO_ERROR = apsw.IOError("disk I/O error")
+
+
+async def test_when_a_commit_fails_the_whole_group_is_unknown(
+    store: SqliteStore, disk: Disk
+) -> None:
+    await store.write(add("before"))
+    disk.failures = [(IO_ERROR, False)]
+    ends = await outcomes(store, [add("a"), add("b")])
+    assert [str(end) for end in ends] == ["nodes.db: disk I/O error"] * 2
+    assert all(isinstance(end, StorageError) for end in ends)
+    assert await names(store) == ["before"]  # a snapshot works at once
+    assert await store.write(add("after")) == "after"
+    assert await names(store) == ["after", "before"]
+
+
+async def test_a_commit_that_fails_may_have_happened(store: SqliteStore, disk: Disk) -> None:
+    changed = asyncio.ensure_future(store.changed())
+    disk.failures = [(IO_ERROR, True)]
+    with pytest.raises(StorageError):
+        await store.write(add("a"))
+    await changed  # so who watches must look
+    assert await names(store) == ["a"]
+
+
+async def test_whoever_waits_behind_a_failure_hears_of_it(store: SqliteStore, disk: Disk) -> None:
+    disk.hold()
+    disk.failures = [(IO_ERROR, False)]
+    first = asyncio.create_task(store.write(add("first")))
+    await disk.syncing.wait()
+    queued = asyncio.create_task(store.write(add("queued")))
+    await asyncio.sleep(0)
+    disk.release()
+    ends = await asyncio.gather(first, queued, return_exceptions=True)
+    assert [type(end) for end in ends] == [StorageError, StorageError]
+    assert await store.write(add("after")) == "after"
+
+
+async def test_a_full_disk(store: SqliteStore) -> None:
+    await store.write(add("before"))
+    store._file.control("PRAGMA max_page_count = 1")  # forgotten when the file is opened again
+    fill = run(f"INSERT INTO nodes (name) VALUES (printf('%.{1_000_000}c', 'x'))")
+    ends = await outcomes(store, [add("a"), fill, add("b")])
+    assert all(isinstance(end, StorageError) and "full" in str(end) for end in ends)
+    assert await names(store) == ["before"]
+    assert await store.write(add("after")) == "after"
+
+
+async def test_a_failure_while_the_guilty_is_looked_for_reaches_all_who_are_left(
+    store: SqliteStore, disk: Disk
+) -> None:
+    disk.failures = [(apsw.ConstraintError("deferred"), False), (IO_ERROR, False)]
+    ends = await asyncio.wait_for(outcomes(store, [add("a"), add("b"), add("c")]), timeout=30)
+    assert [type(end) for end in ends] == [StorageError] * 3
+    assert await store.write(add("after")) == "after"
+
+
+async def test_whatever_fails_nobody_waits_for_ever(store: SqliteStore, disk: Disk) -> None:
+    disk.failures = [(RuntimeError("cannot schedule new futures after shutdown"), False)]
+    with pytest.raises(StorageError, match="after shutdown"):
+        await asyncio.wait_for(store.write(add("a")), timeout=30)
+    assert await names(store) == []
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+async def test_a_second_store_on_the_file_is_refused(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"nodes\.db: another process has this database open"):
+        SqliteStore(tmp_path / "nodes.db", Runtime())
+    assert await store.write(add("a")) == "a"
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from mesh.runtime.clock import Runtime
+from mesh.storage.sqlite import SqliteStore
+SqliteStore(Path(sys.argv[1]), Runtime())
+print("opened")
+"""
+
+
+def open_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
+    """Open the store in another process."""
+    return subprocess.run(
+        [sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+async def test_a_second_process_on_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    store = SqliteStore(path, Runtime(), [SCHEMA])
+    refused = open_elsewhere(path)
+    assert refused.returncode == 1
+    assert "another process has this database open" in refused.stderr
+    await store.close()
+    assert open_elsewhere(path).stdout == "opened\n"
+
+
+async def test_a_closed_store_lets_go_of_the_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = SqliteStore(tmp_path / "nodes.db", Runtime(), [SCHEMA])
+        await store.close()
+
+
+def test_what_is_no_database_is_refused_and_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    path.write_bytes(b"something else entirely, " * 100)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"nodes\.db: .*not a database"):
+            SqliteStore(path, Runtime())
+
+
+WRITE_FOR_EVER = """
+import asyncio, sys
+from pathlib import Path
+from mesh.runtime.clock import Runtime
+from mesh.storage.migrate import Migration
+from mesh.storage.sqlite import SqliteStore
+
+async def main():
+    schema = Migration("0001.sql", "CREATE TABLE nodes (name TEXT)")
+    store = SqliteStore(Path(sys.argv[1]), Runtime(), [schema])
+    async def write_for_ever(worker):
+        n = 0
+        while True:
+            name = f"{worker}/{n}"
+            async def work(tx):
+                await tx.execute("INSERT INTO nodes VALUES ($1)", name)
+            await store.write(work)
+            print(name, flush=True)
+            n += 1
+    await asyncio.gather(*map(write_for_ever, range(8)))
+
+asyncio.run(main())
+"""
+
+
+def write_until_killed(path: Path) -> set[str]:
+    """Kill a process in the middle of its writes; return those that it was told are in."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOR_EVER, path], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        answered = {process.stdout.readline().strip() for _ in range(100)}
+        process.kill()
+        answered |= {line.strip() for line in process.stdout if line.endswith("\n")}
+    assert process.returncode == -signal.SIGKILL
+    return answered
+
+
+async def test_what_was_answered_before_a_kill_is_in(tmp_path: Path) -> None:
+    path = tmp_path / "nodes.db"
+    answered = write_until_killed(path)
+    store = SqliteStore(path, Runtime())
+    assert len(answered) >= 100
+    assert answered <= set(await names(store))
+    await store.close()
+
+
+# --- migrations ---------------------------------------------------------------------------------
+
+
+def test_migrations_are_the_sql_files_of_a_folder_in_order(tmp_path: Path) -> None:
+    for name in ("0002_b.sql", "0001_a.sql", "README.md"):
+        (tmp_path / name).write_text(f"-- {name}")
+    assert migrations(tmp_path) == [
+        Migration("0001_a.sql", "-- 0001_a.sql"),
+        Migration("0002_b.sql", "-- 0002_b.sql"),
+    ]
+
+
+def test_the_meshs_own_migrations_do_not_clash_with_a_services() -> None:
+    assert own_migrations()
+    assert all(migration.name.startswith("mesh/") for migration in own_migrations())
+
+
+async def test_a_migration_that_ends_its_transaction_is_reported_as_what_it_is(
+    tmp_path: Path,
+) -> None:
+    script = "COMMIT; INSERT INTO nowhere VALUES (1)"
+    with pytest.raises(StorageError, match=r"0002\.sql: .*nowhere"):
+        SqliteStore(tmp_path / "nodes.db", Runtime(), [SCHEMA, Migration("0002.sql", script)])

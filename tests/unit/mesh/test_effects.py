@@ -1,0 +1,432 @@
+"""Effects: whatever happens between intent, outside call and answer, there is one answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from google.protobuf.wrappers_pb2 import Int64Value
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan
+
+from mesh.call import Call, Handler
+from mesh.effects import BACKOFF, Effects
+from mesh.errors import AlreadyExists, Refused
+from mesh.metadata import CORRELATION_ID, TRACEPARENT
+from mesh.runtime.clock import Runtime, SystemClock
+from mesh.scope import Scope, current_traceparent, parse_traceparent, scope
+from mesh.service import Context, Effect
+from mesh.storage.port import Store, Tx
+
+from .vault import BOB, PUT, TAKE, add, call, coins, log, note, number, open_vault, rows
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Clock(SystemClock):
+    """Sleeps are over at once, and remembered."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept.append(delay_s)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Bank:
+    """What lies outside: idempotent by key, and at times hard to reach."""
+
+    applied: dict[str, int] = field(default_factory=dict)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    #: What goes wrong with the next calls: "lost request", "lost reply", "hangs", "hangs after".
+    trouble: list[str] = field(default_factory=list)
+    declines: bool = False
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    inherited: list[tuple[str, float, str]] = field(default_factory=list)
+
+    async def move(self, ctx: Context[Any], request: Int64Value) -> str:
+        """Move money; a no is an answer."""
+        self.calls.append((ctx.key, request.value))
+        self.inherited.append(
+            (scope.get().correlation_id, scope.get().deadline, current_traceparent())
+        )
+        self.reached.set()
+        trouble = self.trouble.pop(0) if self.trouble else ""
+        if trouble == "lost request":
+            raise ConnectionError
+        if trouble == "hangs":
+            await self.go_on.wait()
+        if not self.declines:
+            self.applied.setdefault(ctx.key, request.value)
+        if trouble == "hangs after":
+            await self.go_on.wait()
+        if trouble == "lost reply":
+            raise TimeoutError
+        return "declined" if self.declines else "moved"
+
+
+class Till:
+    """One process: a vault whose coins are put and taken through a bank."""
+
+    def __init__(self, store: Store, bank: Bank, clock: Clock) -> None:
+        runtime = Runtime(clock, Random(1))
+        self.store = store
+        self.settled = 0
+        self.effects = Effects(store, runtime, lambda call: Context(None, store, runtime, call))
+        self.put: Handler = self.effects.handler(Effect(PUT, self._intend, bank.move, self._put))
+        self.take: Handler = self.effects.handler(Effect(TAKE, self._intend, bank.move, self._take))
+
+    async def _intend(self, tx: Tx, request: Int64Value) -> None:
+        await note(tx, f"intends {request.value} for {tx.principal.name}")
+        if request.value > 100:
+            raise Refused("too much", reason="LIMIT")
+
+    async def _put(self, tx: Tx, request: Int64Value, result: str) -> Int64Value:
+        return await self._settle(tx, request.value, result)
+
+    async def _take(self, tx: Tx, request: Int64Value, result: str) -> Int64Value:
+        return await self._settle(tx, -request.value, result)
+
+    async def _settle(self, tx: Tx, amount: int, result: str) -> Int64Value:
+        self.settled += 1
+        await note(tx, f"{result} {amount} for {tx.principal.name}")
+        held = await add(tx, amount)
+        if result == "declined":
+            await tx.rollback()
+            await note(tx, f"declined {amount}")
+            raise Refused("the bank says no", reason="DECLINED", keep=True)
+        return Int64Value(value=held)
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return Bank()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = open_vault(tmp_path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def till(store: Store, bank: Bank, clock: Clock) -> AsyncIterator[Till]:
+    till = Till(store, bank, clock)
+    yield till
+    await till.effects.stop()
+
+
+async def open_effects(store: Store) -> int:
+    return len(await rows(store, "SELECT key FROM mesh_effects"))
+
+
+async def until_settled(store: Store) -> None:
+    while True:
+        changed = store.changed()
+        if not await open_effects(store):
+            return
+        await changed
+
+
+async def until_called(bank: Bank, times: int) -> None:
+    while len(bank.calls) < times:
+        bank.reached.clear()
+        await bank.reached.wait()
+
+
+# --- without trouble ----------------------------------------------------------------------------
+
+
+async def test_intent_then_outside_then_answer(till: Till, bank: Bank) -> None:
+    assert number(await till.put(call(PUT, 3, "k"))) == 3
+    assert bank.calls == [("k", 3)]
+    assert await log(till.store) == ["intends 3 for alice", "moved 3 for alice"]
+    assert await open_effects(till.store) == 0
+
+
+async def test_the_intent_is_durable_before_the_outside_hears_of_it(till: Till, bank: Bank) -> None:
+    bank.trouble = ["hangs"]
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    assert await log(till.store) == ["intends 3 for alice"]
+    assert await open_effects(till.store) == 1
+    bank.go_on.set()
+    await put
+
+
+async def test_a_repeated_call_gets_the_answer_and_reaches_nobody(till: Till, bank: Bank) -> None:
+    for _ in range(3):
+        assert number(await till.put(call(PUT, 3, "k"))) == 3
+    assert len(bank.calls) == till.settled == 1
+
+
+async def test_a_key_is_for_one_request(till: Till, bank: Bank) -> None:
+    bank.trouble = ["hangs"]
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    for _ in range(2):  # while it is open, and afterwards
+        with pytest.raises(AlreadyExists, match="another request"):
+            await till.put(call(PUT, 4, "k"))
+        bank.go_on.set()
+        await put
+    assert bank.applied == {"k": 3}
+
+
+async def test_without_a_key_it_gets_one(till: Till, bank: Bank) -> None:
+    await till.put(call(PUT, 3))
+    await till.put(call(PUT, 3))
+    assert len(bank.applied) == 2
+    assert await coins(till.store) == 6
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+async def test_a_refused_intent_reaches_nobody_and_is_remembered(till: Till, bank: Bank) -> None:
+    for _ in range(2):
+        with pytest.raises(Refused, match="too much"):
+            await till.put(call(PUT, 101, "k"))
+    assert bank.calls == []
+    assert await log(till.store) == []
+    assert await open_effects(till.store) == 0
+
+
+async def test_a_no_of_the_outside_is_kept_with_what_settling_wrote(till: Till, bank: Bank) -> None:
+    bank.declines = True
+    for _ in range(2):
+        with pytest.raises(Refused, match="the bank says no"):
+            await till.put(call(PUT, 3, "k"))
+    assert len(bank.calls) == 1
+    assert await coins(till.store) == 0
+    assert await log(till.store) == ["intends 3 for alice", "declined 3"]
+    assert await open_effects(till.store) == 0
+
+
+# --- an outside that is hard to reach -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["lost request", "lost reply"])
+async def test_it_is_tried_again_with_the_same_key_until_there_is_an_answer(
+    till: Till, bank: Bank, clock: Clock, trouble: str
+) -> None:
+    bank.trouble = [trouble] * 5
+    assert number(await till.put(call(PUT, 3, "k"))) == 3
+    assert bank.calls == [("k", 3)] * 6
+    assert bank.applied == {"k": 3}
+    assert till.settled == 1
+    ceilings = [BACKOFF.ceiling_s(n) for n in range(1, 6)]
+    assert len(clock.slept) == 5
+    assert all(0 <= slept <= most for slept, most in zip(clock.slept, ceilings, strict=True))
+
+
+async def test_settling_is_tried_again_too(till: Till, bank: Bank) -> None:
+    effect = till.effects._effects[PUT.path]
+    settle, fails = effect.record, [ValueError("a bug"), TypeError("another")]
+    assert settle is not None
+
+    async def fragile(tx: Tx, request: Int64Value, result: str) -> Any:
+        await note(tx, "half done")
+        if fails:
+            raise fails.pop()
+        return await settle(tx, request, result)
+
+    effect.record = fragile
+    assert number(await till.put(call(PUT, 3, "k"))) == 3
+    assert (await log(till.store))[1:] == ["half done", "moved 3 for alice"]
+
+
+async def test_concurrent_callers_share_one_flight(till: Till, bank: Bank) -> None:
+    bank.trouble = ["hangs"]
+    puts = [asyncio.ensure_future(till.put(call(PUT, 3, "k"))) for _ in range(5)]
+    await bank.reached.wait()
+    bank.go_on.set()
+    assert {number(reply) for reply in await asyncio.gather(*puts)} == {3}
+    assert len(bank.calls) == till.settled == 1
+
+
+async def test_two_callers_with_one_key_are_two_effects(till: Till, bank: Bank) -> None:
+    await asyncio.gather(till.put(call(PUT, 3, "k")), till.put(call(PUT, 3, "k", principal=BOB)))
+    assert till.settled == 2
+
+
+async def test_when_its_caller_leaves_an_effect_goes_on(till: Till, bank: Bank) -> None:
+    bank.trouble = ["hangs"]
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    put.cancel()
+    await asyncio.gather(put, return_exceptions=True)
+    assert put.cancelled()
+    bank.go_on.set()
+    await until_settled(till.store)
+    assert await coins(till.store) == 3
+    assert number(await till.put(call(PUT, 3, "k"))) == 3
+    assert len(bank.calls) == 1
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["hangs", "hangs after"])
+@pytest.mark.parametrize("declines", [False, True])
+async def test_a_crash_around_the_outside_call_leaves_one_answer(
+    till: Till, bank: Bank, clock: Clock, point: str, declines: bool
+) -> None:
+    bank.trouble, bank.declines = [point], declines
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    await till.effects.stop()
+    await asyncio.gather(put, return_exceptions=True)
+    assert await open_effects(till.store) == 1
+
+    after = Till(till.store, bank, clock)
+    assert await after.effects.resume() == 1
+    for _ in range(2):
+        if declines:
+            with pytest.raises(Refused, match="the bank says no"):
+                await after.put(call(PUT, 3, "k"))
+        else:
+            assert number(await after.put(call(PUT, 3, "k"))) == 3
+    assert bank.calls == [("k", 3)] * 2
+    assert bank.applied == ({} if declines else {"k": 3})
+    assert await coins(till.store) == (0 if declines else 3)
+    assert after.settled == 1
+    assert await after.effects.resume() == 0
+    await after.effects.stop()
+
+
+async def test_a_resumed_effect_ends_though_nobody_asks_again(
+    till: Till, bank: Bank, clock: Clock
+) -> None:
+    bank.trouble = ["hangs"]
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    await till.effects.stop()
+    await asyncio.gather(put, return_exceptions=True)
+    after = Till(till.store, bank, clock)
+    await after.effects.resume()
+    await until_settled(till.store)
+    assert await coins(till.store) == 3
+    await after.effects.stop()
+
+
+async def test_two_processes_on_one_database_settle_once(
+    till: Till, bank: Bank, clock: Clock
+) -> None:
+    bank.trouble = ["hangs after", "hangs after"]
+    other = Till(till.store, bank, clock)
+    puts = [asyncio.ensure_future(one.put(call(PUT, 3, "k"))) for one in (till, other)]
+    await until_called(bank, 2)
+    bank.go_on.set()
+    assert {number(reply) for reply in await asyncio.gather(*puts)} == {3}
+    assert till.settled + other.settled == 1
+    assert await coins(till.store) == 3
+    await other.effects.stop()
+
+
+# --- undo ---------------------------------------------------------------------------------------
+
+
+async def test_an_undo_takes_back_its_do_once(till: Till, bank: Bank) -> None:
+    await till.put(call(PUT, 3, "k"))
+    for _ in range(2):
+        assert number(await till.take(call(TAKE, 3, "k/undo", undo_of="k"))) == 0
+    assert bank.calls == [("k", 3), ("k/undo", 3)]
+
+
+async def test_an_undo_before_its_do_voids_it_and_reaches_nobody(till: Till, bank: Bank) -> None:
+    for _ in range(2):
+        await till.take(call(TAKE, 3, "k/undo", undo_of="k"))
+    with pytest.raises(Refused) as refusal:
+        await till.put(call(PUT, 3, "k"))
+    assert refusal.value.reason == "VOIDED"
+    assert bank.calls == []
+    assert await coins(till.store) == 0
+
+
+@pytest.mark.parametrize("amount", [3, 101], ids=["by the outside", "at the intent"])
+async def test_an_undo_of_what_was_refused_reaches_nobody(
+    till: Till, bank: Bank, amount: int
+) -> None:
+    bank.declines = True
+    with pytest.raises(Refused):
+        await till.put(call(PUT, amount, "k"))
+    reached = len(bank.calls)
+    bank.declines = False
+    await till.take(call(TAKE, amount, "k/undo", undo_of="k"))
+    assert len(bank.calls) == reached
+    assert await coins(till.store) == 0
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+async def test_an_undo_of_an_open_effect_first_brings_it_to_its_end(
+    till: Till, bank: Bank, clock: Clock, crashed: bool
+) -> None:
+    bank.trouble = ["hangs", "lost request"]
+    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
+    await bank.reached.wait()
+    if crashed:
+        await till.effects.stop()
+        await asyncio.gather(put, return_exceptions=True)
+        till = Till(till.store, bank, clock)
+    undo = asyncio.ensure_future(till.take(call(TAKE, 3, "k/undo", undo_of="k")))
+    bank.go_on.set()
+    assert number(await undo) == 0
+    assert (await log(till.store))[1:] == [
+        *("moved 3 for alice", "intends 3 for alice", "moved -3 for alice")
+    ]
+    assert bank.applied == {"k": 3, "k/undo": 3}
+    assert bank.calls[-1] == ("k/undo", 3)
+    assert number(await till.put(call(PUT, 3, "k"))) == 3
+    await till.effects.stop()
+
+
+# --- what it inherits ---------------------------------------------------------------------------
+
+
+async def begin(till: Till, arriving: Call, correlation_id: str, parent: str) -> asyncio.Task[Any]:
+    """Serve *arriving* in a scope of its own, as the server's layers would."""
+
+    async def served() -> Any:
+        scope.set(Scope(correlation_id=correlation_id, deadline=12.5))
+        span = parse_traceparent(parent)
+        assert span
+        with trace.use_span(NonRecordingSpan(span)):
+            return await till.put(arriving)
+
+    return asyncio.create_task(served())
+
+
+@pytest.mark.parametrize("metadata", [{}, {CORRELATION_ID: "not / valid", TRACEPARENT: "neither"}])
+async def test_correlation_and_trace_go_outside_the_deadline_does_not(
+    till: Till, bank: Bank, metadata: dict[str, str]
+) -> None:
+    """What the server's layers made of the metadata counts, not the metadata."""
+    await (await begin(till, call(PUT, 3, "k", metadata=metadata), "c-1", PARENT))
+    assert bank.inherited == [("c-1", float("inf"), PARENT)]
+
+
+async def test_they_survive_a_crash(till: Till, bank: Bank, clock: Clock) -> None:
+    bank.trouble = ["hangs"]
+    put = await begin(till, call(PUT, 3, "k"), "c-1", PARENT)
+    await bank.reached.wait()
+    await till.effects.stop()
+    await asyncio.gather(put, return_exceptions=True)
+    after = Till(till.store, bank, clock)
+    await after.effects.resume()
+    await until_called(bank, 2)
+    assert bank.inherited[1] == ("c-1", float("inf"), PARENT)
+    await after.effects.stop()
