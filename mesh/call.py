@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
-from google.protobuf.descriptor_pool import Default as default_pool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -91,7 +91,7 @@ class Method:
             KeyError: no imported stub describes it.
         """
         service, _, name = path.removeprefix("/").rpartition("/")
-        descriptor = default_pool().FindServiceByName(service)
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
         return Method.of(descriptor.methods_by_name[name])
 
 
@@ -133,8 +133,9 @@ StreamHandler: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncIterator[An
 
 
 class Layer:
-    """Wraps handlers. Called for unary replies; a layer that also serves streams overrides
-    `stream`, any other one lets them pass untouched.
+    """Wraps handlers: as a function those of unary calls, by `stream` those of streams.
+
+    A layer that does not override one of the two lets such calls pass untouched.
     """
 
     def __call__(self, inner: Handler) -> Handler:

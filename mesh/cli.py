@@ -57,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _up(config: Config, options: argparse.Namespace) -> int:
     from .runtime.supervisor import up
 
-    return asyncio.run(
-        up(config, one_process=options.one_process, welcome=not options.no_welcome)
-    )
+    return asyncio.run(up(config, one_process=options.one_process, welcome=not options.no_welcome))
 
 
 def _run(config: Config, services: Sequence[str]) -> int:

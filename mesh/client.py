@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,19 +37,27 @@ class Policy:
 
 
 class Pick(Prepare):
-    """Send each attempt to the next address, round robin."""
+    """Send each attempt to the next address that may be called, round robin."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], admits: Callable[[Call], bool]) -> None:
         self._next = itertools.cycle(addresses)
+        self._others = range(len(addresses) - 1)
+        self._admits = admits
 
     def prepare(self, call: Call) -> Call:
-        """Choose."""
-        return replace(call, address=next(self._next))
+        """Choose; if none may be called, its breaker says until when."""
+        picked = replace(call, address=next(self._next))
+        for _ in self._others:
+            if self._admits(picked):
+                break
+            picked = replace(call, address=next(self._next))
+        return picked
 
 
 def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Policy) -> list[Layer]:
     """Return the layers of every call made, in the order in which it meets them."""
     runtime = node.runtime
+    breaker = Breaker(policy.circuit, runtime, node.metrics)
     return [
         Correlate(runtime),  # first: everything below reports under this id
         AssignKey(runtime),  # before retry: every attempt carries the same key
@@ -57,10 +65,8 @@ def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Pol
         Observe(node.metrics, runtime, "client"),  # what the caller felt
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
         *([Retry(policy.retry, runtime)] if policy.retry else []),
-        Pick(addresses),  # inside retry: another attempt may go elsewhere
-        Breaker(
-            policy.circuit, runtime, node.metrics
-        ),  # per address and method: sees every attempt
+        Pick(addresses, breaker.admits),  # inside retry: another attempt may go elsewhere
+        breaker,  # per address and method: sees every attempt
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),

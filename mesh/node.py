@@ -11,9 +11,12 @@ from .layers.identity import Identities
 from .runtime.clock import Runtime
 from .runtime.metrics import Metrics
 
-
 #: A developer on the same machine. May do what a person may: never undo.
 LOCAL = Principal("local", frozenset({"sales"}))
+
+
+#: Takes everybody for that developer.
+TRUSTING = Identities(anonymous=LOCAL)
 
 
 @dataclass(frozen=True)
@@ -28,5 +31,5 @@ class Node:
     runtime: Runtime = field(default_factory=Runtime)
     tracer: Tracer = field(default_factory=NoOpTracer)
     metrics: Metrics = field(default_factory=Metrics)
-    identities: Identities = Identities(anonymous=LOCAL)
+    identities: Identities = TRUSTING
     token: str = ""

@@ -32,8 +32,9 @@ class Scope:
     attempt: int = 1
 
 
+_OUTSIDE = Scope()
 #: The scope of the call being served; empty outside of one.
-scope: ContextVar[Scope] = ContextVar("mesh_scope", default=Scope())
+scope: ContextVar[Scope] = ContextVar("mesh_scope", default=_OUTSIDE)
 
 
 def format_traceparent(span: SpanContext) -> str:

@@ -92,18 +92,23 @@ class Breaker(Layer):
         key = (call.address, call.method.full_name)
         circuit = self.circuits.get(key)
         if circuit is None:
-            circuit = self.circuits[key] = Circuit(
+            made = Circuit(
                 self._config,
                 self._runtime.clock.monotonic,
                 self._runtime.random,
                 functools.partial(self._changed, *key),
             )
+            circuit = self.circuits.setdefault(key, made)  # another thread may be first
         return circuit
 
     def _changed(self, address: str, method: str, old: State, new: State) -> None:
         _report(address, method, old, new)
         if self._metrics:
             self._metrics.breaker_state.labels(address, method).set(_GAUGE[new])
+
+    def admits(self, call: Call) -> bool:
+        """Whether *call* may be let through: its circuit is not open."""
+        return self.circuit(call).state is not State.OPEN
 
     def __call__(self, inner: Handler) -> Handler:
         """Refuse calls while the circuit is open."""

@@ -21,7 +21,7 @@ from ..client import Channel, Policy
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
 from ..server import Application
-from ..service import Service
+from ..service import DeclarationError, Service
 from ..storage.migrate import migrations, own_migrations
 from ..storage.sqlite import SqliteStore
 from ..transport.grpc_client import GrpcTransport
@@ -131,7 +131,7 @@ def load_service(settings: ServiceConfig) -> Service[Any]:
     """Import the module of *settings* and return its `service`.
 
     Raises:
-        ConfigError: there is no such module, or nothing called `service` in it.
+        ConfigError: there is no such module, or no whole `service` in it.
     """
     try:
         module = importlib.import_module(settings.module)
@@ -140,6 +140,10 @@ def load_service(settings: ServiceConfig) -> Service[Any]:
     service = getattr(module, "service", None)
     if not isinstance(service, Service):
         raise ConfigError(f"{settings.module} has no `service`")
+    try:
+        service.check()
+    except DeclarationError as error:
+        raise ConfigError(f"{settings.module}: {error}") from None
     return service
 
 

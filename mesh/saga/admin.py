@@ -11,7 +11,7 @@ from ..call import Method
 from ..errors import InvalidArgument, NotFound
 from ..scope import parse_traceparent
 from ..service import Context, Service
-from .journal import SagaRow, StepRow
+from .records import SagaRow, StepRow
 from .v1 import saga_pb2 as pb
 
 PAGE_SIZE = 50

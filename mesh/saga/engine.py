@@ -28,7 +28,8 @@ from ..scope import (
     scope,
 )
 from ..storage.port import StorageError, Store
-from .journal import FencedError, Journal, SagaRow
+from .journal import Journal
+from .records import FencedError, SagaRow
 from .run import Run
 from .steps import Saga
 from .v1 import saga_pb2 as pb

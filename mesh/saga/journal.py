@@ -7,107 +7,9 @@ an engine that lost its saga finds out at its next write, before it acts.
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field
 
-from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
-
-from ..call import Method
-from ..errors import MeshError, Refused, from_status, to_status
 from ..storage.port import Store, Tx
-from .v1 import saga_pb2 as pb
-
-#: A saga in one of these has ended, or waits for a person.
-TERMINAL = (pb.Saga.COMPLETED, pb.Saga.FAILED)
-RUNNABLE = (pb.Saga.PENDING, pb.Saga.EXECUTING, pb.Saga.COMPENSATING)
-
-
-# Neither of these two may be swallowed by an `except Exception` in a saga.
-
-
-class FencedError(BaseException):
-    """Somebody else has claimed the saga."""
-
-
-class AbandonedError(BaseException):
-    """The saga was cancelled or ran out of time; what was done is to be undone."""
-
-    def __init__(self, refusal: Refused) -> None:
-        super().__init__(str(refusal))
-        self.refusal = refusal
-
-
-@dataclass
-class StepRow:
-    """One step as the journal knows it."""
-
-    position: int
-    method: str
-    request: bytes
-    started_at: float
-    undo_method: str = ""
-    undo_request: bytes = b""
-    state: pb.SagaStep.State.ValueType = pb.SagaStep.INTENT
-    answer: bytes = b""
-    attempts: int = 0
-    undo_state: pb.SagaStep.UndoState.ValueType = pb.SagaStep.UNDO_STATE_UNSPECIFIED
-    undo_attempts: int = 0
-    ended_at: float | None = None
-
-    @property
-    def answered(self) -> bool:
-        """Whether the outcome is known."""
-        return self.state not in (pb.SagaStep.INTENT, pb.SagaStep.UNKNOWN)
-
-    def refusal(self) -> MeshError:
-        """Return the answer of a refused step."""
-        return from_status(Status.FromString(self.answer))
-
-    def give(self) -> Message:
-        """Return the reply, or raise the refusal."""
-        if self.state == pb.SagaStep.REFUSED:
-            raise self.refusal()
-        return Method.at(self.method).reply_type.FromString(self.answer)
-
-
-@dataclass
-class SagaRow:
-    """One saga as the journal knows it."""
-
-    saga_id: str
-    name: str
-    version: int
-    key: str
-    request: bytes
-    correlation_id: str
-    traceparent: str
-    created_at: float
-    deadline_at: float
-    state: pb.Saga.State.ValueType = pb.Saga.PENDING
-    epoch: int = 0
-    resumes: int = 0
-    cancel_reason: str | None = None
-    pivoted: bool = False
-    failed_step: str = ""
-    refusal: bytes = b""
-    segment: str = ""
-    updated_at: float = 0.0
-    steps: list[StepRow] = field(default_factory=list)
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over."""
-        return self.state in TERMINAL
-
-    def error(self) -> MeshError | None:
-        """Return why it was undone, or None."""
-        return from_status(Status.FromString(self.refusal)) if self.refusal else None
-
-    def refuse(self, step: str, refusal: MeshError) -> None:
-        """Note what made it fail."""
-        self.failed_step = step
-        self.refusal = to_status(refusal).SerializeToString(deterministic=True)
-
+from .records import FencedError, SagaRow, StepRow, check_abandoned
 
 _SAGA = (
     "saga_id, name, version, key, request, correlation_id, traceparent, created_at, deadline_at,"
@@ -263,16 +165,6 @@ class Journal:
             return [_saga(row) for row in rows]
 
         return await self._store.read(work)
-
-
-def check_abandoned(saga: SagaRow, now: float) -> None:
-    """Raise if the saga was cancelled or is out of time, and can still be undone."""
-    if saga.pivoted:
-        return
-    if saga.cancel_reason is not None:
-        raise AbandonedError(Refused(saga.cancel_reason or "cancelled", reason="CANCELLED"))
-    if now >= saga.deadline_at:
-        raise AbandonedError(Refused("the saga ran out of time", reason="SAGA_DEADLINE"))
 
 
 async def _with_steps(tx: Tx, rows: list[tuple[object, ...]]) -> SagaRow | None:

@@ -20,7 +20,8 @@ from ..layers.backoff import Backoff
 from ..metadata import UNDO_OF
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
-from .journal import AbandonedError, Journal, SagaRow, StepRow, check_abandoned
+from .journal import Journal
+from .records import AbandonedError, SagaRow, StepRow, check_abandoned
 from .steps import Saga, Steps
 from .v1 import saga_pb2 as pb
 

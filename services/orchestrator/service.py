@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mesh.errors import NotFound, Unavailable
 from mesh.metadata import OUTSIDE_KEY
-from mesh.saga.journal import SagaRow
+from mesh.saga.records import SagaRow
 from mesh.saga.v1.saga_pb2 import Saga
 from mesh.service import Context, Service
 from services.orchestrator import cancel_order as cancelling

@@ -201,11 +201,6 @@ async def test_a_dollar_in_a_literal_is_text(store: Store) -> None:
 
 
 async def test_values_come_back_as_they_were(store: Store) -> None:
-    values = Migration(
-        "0001_values.sql", "CREATE TABLE kept (a TEXT, b BIGINT, c DOUBLE PRECISION, d BYTEA)"
-    )
-    assert values.name != COINS.name
-
     async def work(tx: Tx) -> list[Any]:
         await tx.execute("CREATE TABLE kept (a TEXT, b BIGINT, c DOUBLE PRECISION, d BYTEA)")
         await tx.execute("INSERT INTO kept VALUES ($1, $2, $3, $4)", "é\n", 2**62, 0.1, b"\0\xff")

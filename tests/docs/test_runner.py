@@ -50,7 +50,8 @@ def test_what_is_shown_must_have_been_printed(reader: Reader) -> None:
 
 def test_a_jobs_end_is_waited_for(tmp_path: Path) -> None:
     shell = Shell(tmp_path, os.environ, tmp_path)
-    shell.run("sh -c 'trap \"sleep 0.2; touch ended; exit\" TERM; while :; do sleep 0.05; done' &")
+    job = "trap 'sleep 0.2; touch ended; exit' TERM; touch begun; while :; do sleep 0.05; done"
+    shell.run(f'sh -c "{job}" &\nuntil test -e begun; do sleep 0.05; done\n')
     shell.close()
     assert (tmp_path / "ended").exists()
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
-from playwright.async_api import Page, async_playwright
 
 from observability.trace_store import Config, Running, running
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+browsers = pytest.importorskip(
+    "playwright.async_api", reason="`make test BROWSER=1` installs playwright"
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STATIC = Path(__file__).resolve().parents[2] / "observability" / "static"
@@ -61,7 +68,7 @@ async def server() -> AsyncIterator[Running]:
 async def page() -> AsyncIterator[Page]:
     if CHROMIUM is None:
         pytest.skip("needs chromium on PATH (Debian: apt-get install chromium)")
-    async with async_playwright() as playwright:
+    async with browsers.async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )

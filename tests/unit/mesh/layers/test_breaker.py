@@ -199,12 +199,12 @@ async def test_the_decorator_guards_an_async_function(runtime: FakeRuntime) -> N
     @circuit_breaker(CONFIG, runtime)
     async def fetch(fails: bool) -> str:
         if fails:
-            raise OSError
+            raise ConnectionError
         return "good"
 
     assert await fetch(False) == "good"
     for _ in range(2):
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionError):
             await fetch(True)
     with pytest.raises(CircuitOpenError):
         await fetch(False)
@@ -217,13 +217,13 @@ def test_decorated_functions_have_circuits_of_their_own(runtime: FakeRuntime) ->
 
     @guard
     def bad() -> None:
-        raise OSError
+        raise ConnectionError
 
     @guard
     def good() -> None:
         pass
 
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionError):
         bad()
     with pytest.raises(CircuitOpenError):
         bad()

@@ -80,8 +80,8 @@ async def test_our_errors_pass_as_they_are(failures: Failures, of: Any) -> None:
 async def test_every_error_carries_the_correlation_id(failures: Failures, of: Any) -> None:
     assert (await of(failures, ValueError())).info[CORRELATION_ID] == "order-7"
     assert (await of(failures, NotFound())).info[CORRELATION_ID] == "order-7"
-    theirs = Unavailable(info={CORRELATION_ID: "of the service below"})
-    assert (await of(failures, theirs)).info[CORRELATION_ID] == "of the service below"
+    kept = NotFound(info={CORRELATION_ID: "of who asked first"})
+    assert (await of(failures, kept)).info[CORRELATION_ID] == "order-7"
 
 
 @EITHER_KIND

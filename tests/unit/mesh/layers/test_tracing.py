@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -86,10 +86,8 @@ class TestServer:
 
     async def served(self, spans: Spans, target: Target, **metadata: str) -> ReadableSpan:
         call = call_of(metadata={k.replace("_", "-"): v for k, v in metadata.items()})
-        try:
+        with suppress(MeshError):
             await alone(lambda: self.handler(spans, target)(call))
-        except MeshError:
-            pass
         return spans.only
 
     async def test_it_is_named_as_the_conventions_say(self, spans: Spans) -> None:

@@ -51,11 +51,12 @@ def test_maps_are_told_with_the_key() -> None:
 
 @given(st.text(min_size=9))
 def test_no_value_is_ever_told(value: str) -> None:
-    request = EchoRequest(text=f"<{value}>", lines=[Line(sku=f"<{value}>")])
+    value = f"<{value}>"
+    request = EchoRequest(text=value, lines=[Line(sku=value)])
     with pytest.raises(InvalidArgument) as caught:
         validate(request)
-    assert f"<{value}>" not in str(caught.value)
-    assert f"<{value}>" not in repr(caught.value.violations)
+    assert value not in str(caught.value)
+    assert value not in "".join(path + what for path, what in caught.value.violations)
 
 
 def test_no_more_is_told_than_somebody_reads() -> None:
@@ -67,8 +68,8 @@ async def test_the_handler_sees_only_valid_requests() -> None:
     target = Target()
     with pytest.raises(InvalidArgument):
         await Validate()(target.unary)(call_of(request=EchoRequest(text=SECRET)))
+    call = call_of(COUNT, request=EchoRequest(text=SECRET))
     with pytest.raises(InvalidArgument):
-        call = call_of(COUNT, request=EchoRequest(text=SECRET))
         await anext(Validate().stream(target.stream)(call, requests_of()))
     assert not target.calls
 
@@ -79,12 +80,12 @@ async def test_of_streamed_requests_each_one_is_checked(method: Method) -> None:
 
     async def handler(_: Call, requests: Any) -> Any:
         async for request in requests:
-            read.append(request)
+            read.append(request)  # noqa: PERF401  # what was read before a failure counts
         yield EchoReply()
 
     send = Validate().stream(handler)
+    messages = requests_of(GOOD, EchoRequest(text=SECRET), GOOD)
     with pytest.raises(InvalidArgument, match="text"):
-        messages = requests_of(GOOD, EchoRequest(text=SECRET), GOOD)
         await anext(send(call_of(method), messages))
     assert read == [GOOD]
 

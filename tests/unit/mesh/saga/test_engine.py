@@ -10,7 +10,7 @@ import pytest
 from mesh.errors import AlreadyExists, CircuitOpenError, DeadlineExceeded, Internal, Unavailable
 from mesh.saga import Steps, Undo, saga
 from mesh.saga.engine import DEADLINE_S
-from mesh.saga.journal import SagaRow
+from mesh.saga.records import SagaRow
 from mesh.saga.run import UNDO_ANSWERS_MAX
 from mesh.saga.v1.saga_pb2 import Saga, SagaStep
 from mesh.testing.loop import run_virtual

@@ -19,7 +19,7 @@ from mesh.node import Node
 from mesh.runtime.clock import Runtime
 from mesh.saga import Saga, Steps, Undo, saga
 from mesh.saga.engine import SagaEngine
-from mesh.saga.journal import SagaRow
+from mesh.saga.records import SagaRow
 from mesh.storage.migrate import own_migrations
 from mesh.storage.sqlite import SqliteStore
 from mesh.testing.loop import VirtualClock

@@ -1,0 +1,222 @@
+"""The command line: what it answers, and that no mistake of its user is a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mesh import cli
+from mesh.runtime.config import ENVIRONMENT
+
+from .programs import Folder, until
+from .vault import open_vault
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """Be in a folder with a system of two services and nothing in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    folder = Folder(tmp_path)
+    yield folder
+    folder.clean()
+
+
+def commands() -> list[str]:
+    (listed,) = re.findall(r"\{([a-z,]+)\}", cli.parser().format_usage())
+    return str(listed).split(",")
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for name in [*commands(), *ENVIRONMENT]:
+        assert name in shown
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_help_and_needs_no_configuration(
+    command: str, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: mesh {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["health"], ["up", "--fast"]])
+def test_what_is_not_in_the_grammar(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert "usage: mesh" in capsys.readouterr().err
+
+
+def test_python_m_mesh_is_the_same_program(folder: Folder) -> None:
+    assert "usage: mesh" in folder.mesh("--help").stdout
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "health"])
+def test_an_unknown_service(
+    command: str, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.service("one")
+    folder.service("two")
+    assert cli.main([command, "three"]) == 2
+    assert capsys.readouterr().err == "error: no service 'three'; there are one, two\n"
+
+
+def test_no_configuration(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ps"]) == 2
+    assert capsys.readouterr().err == (
+        "error: mesh.toml is not there: run this where it is, or set MESH_CONFIG\n"
+    )
+
+
+def test_a_wrong_configuration(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mesh.toml").write_text("[service.one]\nport = 1\n")
+    assert cli.main(["up"]) == 2
+    assert capsys.readouterr().err == "error: mesh.toml: [service.one]: module is missing\n"
+
+
+def fails(folder: Folder, *arguments: str) -> str:
+    """Run `mesh`, which must fail with one clear line; return it."""
+    done = folder.mesh(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return error
+
+
+@pytest.mark.parametrize("above", [0, 10_000], ids=["gRPC", "metrics"])
+def test_run_on_a_port_in_use(folder: Folder, above: int) -> None:
+    port = folder.service("one") + above
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        error = fails(folder, "run", "one")
+    assert f"{port}" in error
+    assert ("/metrics" in error) is bool(above)
+
+
+async def test_run_on_a_database_in_use(folder: Folder) -> None:
+    folder.service("vault")
+    store = open_vault(folder.path / ".data")
+    error = fails(folder, "run", "vault")
+    await store.close()
+    assert error == "error: .data/vault.db: another process has this database open"
+
+
+def test_run_on_what_is_no_database(folder: Folder) -> None:
+    folder.service("one")
+    (folder.path / ".data").mkdir()
+    (folder.path / ".data" / "one.db").write_bytes(b"not a database, " * 500)
+    assert fails(folder, "run", "one") == "error: .data/one.db: file is not a database"
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("no.such.module", "[service.one] module: No module named 'no'"),
+        ("mesh.errors", "mesh.errors has no `service`"),
+    ],
+)
+def test_run_of_a_module_that_is_no_service(folder: Folder, module: str, said: str) -> None:
+    Path("mesh.toml").write_text(f'[service.one]\nmodule = "{module}"\nport = 50051\n')
+    assert fails(folder, "run", "one") == f"error: {said}"
+
+
+def test_run_of_a_service_that_disagrees_with_its_contract(folder: Folder) -> None:
+    Path("partial.py").write_text(
+        "from mesh.service import Service\n"
+        "from tests.unit.mesh.vault import VAULT\n"
+        "service = Service(VAULT)\n"
+    )
+    Path("mesh.toml").write_text('[service.one]\nmodule = "partial"\nport = 50051\n')
+    assert "no function for /tests.vault.v1.VaultService/Count" in fails(folder, "run", "one")
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+def test_run_serves_until_it_is_told_to_stop(folder: Folder) -> None:
+    folder.service("one")
+    with (folder.path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mesh", "run", "one"],
+            cwd=folder.path,
+            env=folder.environment(),
+            stderr=log,
+        )
+    try:
+        until(lambda: cli.main(["health", "one"]) == 0, "it serves")
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    events = [json.loads(line)["event"] for line in Path("log").read_text().splitlines()]
+    assert events == ["serving", "stopped"]
+
+
+# --- health and ps ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_health(folder: Folder, serving: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    port = folder.service("one")
+    servicer = health.HealthServicer()
+    states = health_pb2.HealthCheckResponse
+    servicer.set("", states.SERVING if serving else states.NOT_SERVING)
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    assert cli.main(["health", "one"]) == (0 if serving else 1)
+    server.stop(None).wait()
+    said = "serves" if serving else "does not serve"
+    assert capsys.readouterr().out == f"one at 127.0.0.1:{port} {said}\n"
+
+
+def test_health_of_nobody(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.service("one")
+    assert cli.main(["health", "one"]) == 1
+    assert "does not serve" in capsys.readouterr().out
+
+
+def test_ps(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.service("one")
+    assert cli.main(["ps"]) == 2
+    assert capsys.readouterr().err == "error: nothing is up on .data\n"
+    Path(".data").mkdir()
+    Path(".data/pids.json").write_text('{"one": 11, "gateway": 222}')
+    assert cli.main(["ps"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["one", "11"],
+        ["gateway", "222"],
+    ]
+    assert cli.main(["ps", "one"]) == 0
+    assert capsys.readouterr().out == "11\n"
+    assert cli.main(["ps", "two"]) == 2
+    assert capsys.readouterr().err == "error: no process 'two'; there are one, gateway\n"
