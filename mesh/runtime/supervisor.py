@@ -61,6 +61,7 @@ class Supervisor:
     async def _run(self, welcome: bool) -> int:
         began = self._runtime.clock.monotonic()
         for specs in self._plan():
+            self._say(f"starting {', '.join(spec.name for spec in specs)}")
             await self._or_stop(self._start(specs))
             if self._stop.is_set():
                 return EXIT_INTERRUPTED
