@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         config = configuration.load()
+        sys.path.insert(0, str(config.folder))  # where its modules are
         if options.command == "up":
             return _up(config, options)
         if options.command == "run":

@@ -23,6 +23,10 @@ from .errors import UndeclaredCall
 C = TypeVar("C")
 
 
+class DeclarationError(TypeError):
+    """The code and the contract disagree."""
+
+
 class Remote(Protocol):
     """A remote method, as stubs of mesh channels hold them."""
 
@@ -35,26 +39,45 @@ class Remote(Protocol):
 
 
 class Dial:
-    """Opens the declared channels; remembers every remote method in `remotes`, by path."""
+    """Opens the declared channels; remembers every remote method, by (target, path).
+
+    Two targets may speak one contract, each with a database and so a barrier of its own.
+    """
 
     def __init__(self, connect: Callable[[str], Any]) -> None:
         self._connect = connect
-        self.remotes: dict[str, Remote] = {}
+        self._channels: list[_DeclaredChannel] = []
+        self.remotes: dict[tuple[str, str], Remote] = {}
 
     def __call__(self, target: str, *methods: str) -> grpc.aio.Channel:
         """Return a channel to *target* on which only *methods* may be called."""
         channel: Any = _DeclaredChannel(self._connect(target), target, methods, self.remotes)
+        self._channels.append(channel)
         return cast("grpc.aio.Channel", channel)
+
+    def check(self) -> None:
+        """Fail if a method was declared that its stub does not have."""
+        for channel in self._channels:
+            if channel.unmet:
+                raise DeclarationError(
+                    f"clients.py declares {', '.join(sorted(channel.unmet))} of"
+                    f" {channel.target!r}, and its stub has no such method"
+                )
 
 
 class _DeclaredChannel:
     """Passes on what is declared, replaces the rest by a refusal."""
 
     def __init__(
-        self, channel: Any, target: str, methods: Sequence[str], remotes: dict[str, Remote]
+        self,
+        channel: Any,
+        target: str,
+        methods: Sequence[str],
+        remotes: dict[tuple[str, str], Remote],
     ) -> None:
+        self.target = target
+        self.unmet = set(methods)
         self._channel = channel
-        self._target = target
         self._methods = methods
         self._remotes = remotes
 
@@ -63,9 +86,10 @@ class _DeclaredChannel:
 
         def multicallable(path: str, *args: Any, **options: Any) -> Any:
             if path.rpartition("/")[2] not in self._methods:
-                return _undeclared(path, self._target)
+                return _undeclared(path, self.target)
+            self.unmet.discard(path.rpartition("/")[2])
             remote = make(path, *args, **options)
-            self._remotes[path] = remote
+            self._remotes[self.target, path] = remote
             return remote
 
         return multicallable
@@ -78,12 +102,25 @@ def _undeclared(path: str, target: str) -> Callable[..., Any]:
     return refuse
 
 
-def declared(clients: Callable[[Dial], Any] | None) -> list[tuple[str, Method]]:
+def no_clients(dial: Dial) -> Any:
+    """Make the clients of a service that calls nobody."""
+
+
+def dialled(clients: Callable[[Dial], C], connect: Callable[[str], Any]) -> tuple[C, Dial]:
+    """Return the clients and the dial that made them.
+
+    Raises:
+        DeclarationError: a declared method does not exist.
+    """
+    dial = Dial(connect)
+    made = clients(dial)
+    dial.check()
+    return made, dial
+
+
+def declared(clients: Callable[[Dial], Any]) -> list[tuple[str, Method]]:
     """Return (target, method) for each call that *clients* declares, without a network."""
-    if clients is None:
-        return []
-    dial = Dial(_Recorder)
-    clients(dial)
+    _, dial = dialled(clients, _Recorder)
     return [(remote.target, remote.method) for remote in dial.remotes.values()]
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from .call import Call, Handler, StreamHandler
 from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
+from .layers.streams import Reading
 from .service import Context
 from .storage import keys
 from .storage.port import Store, Tx
@@ -111,8 +112,9 @@ def with_context_stream(
         request = requests if client_streams else call.request
         try:
             if server_streams:
-                async for reply in function(context(call), request):
-                    yield reply
+                async with Reading(function(context(call), request)) as replies:
+                    async for reply in replies:
+                        yield reply
             else:
                 yield await function(context(call), request)
         except NotExecuted as error:

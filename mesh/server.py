@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .call import Call, Kind, Layer, Method, stack, stack_stream
-from .dial import Dial
+from .dial import dialled
 from .effects import Effects
 from .execution import in_transaction, on_snapshot, with_context, with_context_stream
 from .layers.correlation import EnterScope
@@ -63,11 +63,10 @@ class Application:
         self.service = service
         self.store = store
         self._node = node
-        self._clients = service.clients(Dial(connect)) if service.clients else None
+        self._clients, _ = dialled(service.clients, connect)
         self.engine: SagaEngine | None = None
         if service.sagas:
-            dial = Dial(connect_once)
-            clients = service.clients(dial) if service.clients else None
+            clients, dial = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
         self.effects = Effects(store, node.runtime, self._context)
         services = [service, *([saga_service()] if self.engine else [])]

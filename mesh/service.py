@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, g
 from google.protobuf.descriptor import ServiceDescriptor
 
 from .call import Call, Kind, Method, Principal
-from .dial import Dial
+from .dial import DeclarationError, Dial, no_clients
 from .runtime.clock import Runtime
 from .storage.port import Store, T, Tx, Work
 
@@ -33,10 +33,6 @@ ANSWER_MARGIN_S = 0.25
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class DeclarationError(TypeError):
-    """The code and the contract disagree."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ class Service(Generic[C]):
     """
 
     descriptor: ServiceDescriptor
-    clients: Callable[[Dial], C] | None = None
+    clients: Callable[[Dial], C] = no_clients
     schema: Path | None = None
     sagas: Sequence[Saga[Any, C]] = ()
     rpcs: dict[str, Callable[[Tx, Any], Awaitable[Any]]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from observability.trace_model import link_spans, read_spans
+from observability.trace_model import Span, link_spans, read_spans
 from observability.trace_tree import TraceUnavailableError, fetch_trace, render_trace
 from replay.gateway import Gateway
 from replay.placing import place
@@ -60,23 +60,19 @@ async def show_order(
     trace_id = saga.get("traceId", "")
     console.print(f"\n[bold]Its trace[/] {trace_id}:", highlight=False)
     try:
-        at_least = 2 * len(saga.get("steps", ()))  # each is called, and is served
-        trace = await _complete_trace(traces_url, trace_id, at_least, timeout_s)
+        trace = await _complete_trace(traces_url, trace_id, timeout_s)
         text = render_trace(trace, color=console.is_terminal and not console.no_color)
     except (TraceUnavailableError, ValueError) as error:
         text = f"could not be read: {error}"
     console.out(text, highlight=False)
 
 
-async def _complete_trace(
-    url: str, trace_id: str, at_least: int, timeout_s: float
-) -> Mapping[str, Any]:
-    """The trace, once it has so many spans, every parent, and no span more than a look before.
+async def _complete_trace(url: str, trace_id: str, timeout_s: float) -> Mapping[str, Any]:
+    """The trace, once every call in it was also served and every span has its parent.
 
     At the end of the time: as it is by then. Raises TraceUnavailableError if it is not there.
     """
     give_up = time.monotonic() + timeout_s
-    seen = -1
     while True:
         is_last = time.monotonic() + _POLL_S > give_up
         try:
@@ -85,13 +81,21 @@ async def _complete_trace(
             if is_last:
                 raise
         else:
-            spans = read_spans(body)
-            link_spans(spans)
-            has_all = len(spans) >= at_least and not any(span.is_orphan for span in spans)
-            if is_last or (has_all and len(spans) == seen):
+            if is_last or _is_complete(read_spans(body)):
                 return body
-            seen = len(spans)
         await asyncio.sleep(_POLL_S)
+
+
+def _is_complete(spans: Sequence[Span]) -> bool:
+    """Whether each call has what served it, a span or further attempts, and nothing lacks a parent.
+
+    Exporters send every few seconds, each process in its own time.
+    """
+    link_spans(spans)
+    calls = [span for span in spans if span.kind == "client"]
+    return bool(calls) and not any(
+        span.is_orphan or (span.kind == "client" and not span.children) for span in spans
+    )
 
 
 def _steps_table(saga: Mapping[str, Any]) -> Table:

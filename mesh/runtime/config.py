@@ -88,6 +88,7 @@ class Config:
     data_dir: Path = Path(".data")
     token_secret: str = field(default="", repr=False)
     log_level: str = "INFO"
+    folder: Path = field(default=Path(), compare=False)
 
     def service(self, name: str) -> ServiceConfig:
         """Return the service called *name*.
@@ -164,6 +165,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         data_dir=Path(environment.get("MESH_DATA_DIR", ".data")),
         token_secret=environment.get("MESH_TOKEN_SECRET", ""),
         log_level=environment.get("LOG_LEVEL", "INFO").upper(),
+        folder=path.parent.resolve(),
     )
     welcome.end()
     _check_variables(config, environment)

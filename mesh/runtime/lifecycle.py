@@ -18,10 +18,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ..client import Channel, Policy
+from ..dial import DeclarationError
+from ..layers.circuit import CircuitConfig
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
 from ..server import Application
-from ..service import DeclarationError, Service
+from ..service import Service
 from ..storage.migrate import migrations, own_migrations
 from ..storage.sqlite import SqliteStore
 from ..transport.grpc_client import GrpcTransport
@@ -36,6 +38,9 @@ from .telemetry import Telemetry
 #: How long clients have to notice that we are about to stop, and calls to finish.
 NOTICE_S = 0.5
 GRACE_S = 10.0
+#: Between services of one system, whose supervisor brings a dead one back within seconds: a
+#: breaker that stayed open for its usual 30 s would be what keeps orders waiting.
+INSIDE = Policy(circuit=CircuitConfig(open_s=2.0))
 
 
 class ServiceProcess:
@@ -79,7 +84,9 @@ class ServiceProcess:
             self._runtime,
             [*own_migrations(), *schema],
         )
-        once = replace(Policy(), retry=None)
+        if service.sagas and not self._node.token:
+            log.warning("without MESH_TOKEN_SECRET nobody lets this process undo its steps")
+        once = replace(INSIDE, retry=None)
         self._application = application = Application(
             self._node,
             service,
@@ -112,7 +119,7 @@ class ServiceProcess:
         await self._telemetry.close(self._runtime.offload)
         log.info("stopped", service=self._settings.name)
 
-    def _connect(self, target: str, policy: Policy | None = None) -> Channel:
+    def _connect(self, target: str, policy: Policy = INSIDE) -> Channel:
         addresses = [self._config.address_of(target)]
         return Channel(self._node, target, addresses, self._transport, policy)
 

@@ -161,10 +161,13 @@ class Supervisor:
 
     @property
     def _tracing(self) -> dict[str, str]:
-        """Spans go to our own collector, unless the user has another."""
+        """Spans go to our own collector, and soon, unless the user wants it otherwise."""
         if "OTEL_EXPORTER_OTLP_ENDPOINT" in os.environ or "otlp" not in self._config.ports:
             return {}
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._config.ports['otlp']}"}
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._config.ports['otlp']}",
+            "OTEL_BSP_SCHEDULE_DELAY": os.environ.get("OTEL_BSP_SCHEDULE_DELAY", "500"),
+        }
 
     def _log(self, name: str) -> Path:
         return self._config.data_dir / "logs" / f"{name}.log"

@@ -50,7 +50,7 @@ class SagaEngine:
         store: the service's database, which holds the journal.
         sagas: what can be run.
         clients: what the functions get as their clients.
-        remotes: every declared remote method, by path; undos are called by it.
+        remotes: every declared remote method, by (target, path); undos are called by it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SagaEngine:
         store: Store,
         sagas: Sequence[Saga[Any, Any]],
         clients: Any,
-        remotes: dict[str, Remote],
+        remotes: dict[tuple[str, str], Remote],
         backoff: Backoff | None = None,
     ) -> None:
         self.journal = Journal(store)

@@ -16,8 +16,8 @@ _SAGA = (
     " state, epoch, resumes, cancel_reason, pivoted, failed_step, refusal, segment, updated_at"
 )
 _STEP = (
-    "position, method, request, started_at, undo_method, undo_request, state, answer, attempts,"
-    " undo_state, undo_attempts, ended_at"
+    "position, target, method, request, started_at, undo_method, undo_request, state, answer,"
+    " attempts, undo_state, undo_attempts, ended_at"
 )
 
 
@@ -182,17 +182,18 @@ async def _steps(tx: Tx, saga_id: str) -> list[StepRow]:
     return [
         StepRow(
             position=row[0],
-            method=row[1],
-            request=bytes(row[2]),
-            started_at=row[3],
-            undo_method=row[4],
-            undo_request=bytes(row[5] or b""),
-            state=row[6],
-            answer=bytes(row[7] or b""),
-            attempts=row[8],
-            undo_state=row[9],
-            undo_attempts=row[10],
-            ended_at=row[11],
+            target=row[1],
+            method=row[2],
+            request=bytes(row[3]),
+            started_at=row[4],
+            undo_method=row[5],
+            undo_request=bytes(row[6] or b""),
+            state=row[7],
+            answer=bytes(row[8] or b""),
+            attempts=row[9],
+            undo_state=row[10],
+            undo_attempts=row[11],
+            ended_at=row[12],
         )
         for row in rows
     ]
@@ -201,13 +202,14 @@ async def _steps(tx: Tx, saga_id: str) -> list[StepRow]:
 async def _put_step(tx: Tx, saga_id: str, step: StepRow) -> None:
     await tx.execute(
         f"INSERT INTO mesh_saga_steps (saga_id, {_STEP})"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         " ON CONFLICT (saga_id, position) DO UPDATE SET state = excluded.state,"
         " answer = excluded.answer, attempts = excluded.attempts,"
         " undo_state = excluded.undo_state, undo_attempts = excluded.undo_attempts,"
         " ended_at = excluded.ended_at",
         saga_id,
         step.position,
+        step.target,
         step.method,
         step.request,
         step.started_at,

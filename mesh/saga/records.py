@@ -34,6 +34,7 @@ class StepRow:
     """One step as the journal knows it."""
 
     position: int
+    target: str
     method: str
     request: bytes
     started_at: float

@@ -40,7 +40,7 @@ class Run:
     row: SagaRow
     saga: Saga[Any, Any]
     clients: Any
-    remotes: dict[str, Remote]
+    remotes: dict[tuple[str, str], Remote]
     journal: Journal
     runtime: Runtime
     backoff: Backoff
@@ -91,10 +91,11 @@ class Run:
         pivot: bool,
     ) -> Any:
         """Make the step at *position*, unless the journal has its answer."""
-        step = self._recorded(position, remote.method, request)
+        step = self._recorded(position, remote, request)
         if step is None:
             step = StepRow(
                 position=position,
+                target=remote.target,
                 method=remote.method.path,
                 request=request.SerializeToString(deterministic=True),
                 started_at=self.runtime.clock.wall(),
@@ -112,14 +113,17 @@ class Run:
                 self.row.pivoted = False
         return step.give()
 
-    def _recorded(self, position: int, method: Method, request: Message) -> StepRow | None:
+    def _recorded(self, position: int, remote: Remote, request: Message) -> StepRow | None:
         if position > len(self.row.steps):
             return None
         step = self.row.steps[position - 1]
-        if step.method != method.path or method.request_type.FromString(step.request) != request:
+        method = remote.method
+        same_place = (step.target, step.method) == (remote.target, method.path)
+        if not same_place or method.request_type.FromString(step.request) != request:
             raise DivergedError(
                 f"{self.saga.name} v{self.saga.version}: step {position} was {step.method},"
-                f" is now {method.path} or has another request. Raise the saga's version."
+                f" is now {method.path}, or goes elsewhere, or has another request."
+                " Raise the saga's version."
             )
         return step
 
@@ -179,7 +183,7 @@ class Run:
 
     async def _undo(self, step: StepRow) -> None:
         """Call the undo until it is answered. A failed one does not stop the others."""
-        remote = self.remotes[step.undo_method]
+        remote = self.remotes[step.target, step.undo_method]
         request = remote.method.request_type.FromString(step.undo_request)
         do = f"{self.row.saga_id}/{step.position}"
         answers = 0

@@ -93,8 +93,13 @@ class Steps:
         remote: Remote = rpc  # type: ignore[assignment]  # stubs of mesh channels hold remotes
         undoing = None
         if undo:
-            undo_method: Method = undo.rpc.method  # type: ignore[attr-defined]
-            if undo_method.service != remote.method.service:
+            other: Remote = undo.rpc  # type: ignore[assignment]
+            undo_method = other.method
+            same_barrier = (other.target, undo_method.service) == (
+                remote.target,
+                remote.method.service,
+            )
+            if not same_barrier:
                 raise TypeError(
                     f"{undo_method.full_name} cannot undo {remote.method.full_name}: the barrier"
                     " between them is in the database of one service"

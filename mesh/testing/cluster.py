@@ -183,7 +183,7 @@ class _Network(MemoryNetwork):
             if not future.done():
                 future.set_exception(Unavailable(f"{name} is gone"))
 
-    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+    async def unary(self, call: Call) -> Any:
         """Deliver *call*, race its reply against the death of who serves it."""
         incarnation = self._incarnations.get(call.address)
         loop = asyncio.get_running_loop()
@@ -192,7 +192,7 @@ class _Network(MemoryNetwork):
 
         async def serve() -> None:
             try:
-                reply = await super(_Network, self).unary(call, requests)
+                reply = await super(_Network, self).unary(call)
                 error = None
             except Exception as raised:  # noqa: BLE001  # it is passed on
                 reply, error = None, raised
@@ -220,15 +220,13 @@ class _NodeTransport:
     network: _Network
     incarnation: _Incarnation
 
-    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+    async def unary(self, call: Call) -> Any:
         """Send, unless the node dies first."""
         name = self.incarnation.name
         sent = Point(name, "send", call.method.full_name)
         await self.cluster.point(self.incarnation, sent)
         try:
-            return await self.cluster.faults.deliver(
-                call, lambda: self.network.unary(call, requests)
-            )
+            return await self.cluster.faults.deliver(call, lambda: self.network.unary(call))
         finally:
             await self.cluster.point(self.incarnation, replace(sent, after=True))
 

@@ -59,10 +59,10 @@ class GrpcTransport:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._callables: dict[tuple[str, str], Any] = {}
 
-    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+    async def unary(self, call: Call) -> Any:
         """Send over the address's channel."""
         try:
-            return await self._send(call, call.request if requests is None else requests)
+            return await self._send(call, call.request)
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from None
 

@@ -39,7 +39,7 @@ class MemoryNetwork:
         """Nobody answers at *address* any more."""
         self._routes.pop(address, None)
 
-    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+    async def unary(self, call: Call) -> Any:
         """Serve *call* in a task of its own, until its deadline."""
         route = self._route(call)
         assert route.unary is not None

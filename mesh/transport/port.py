@@ -19,7 +19,7 @@ KEY_LIMIT_CHARS = 128
 class Transport(Protocol):
     """Sends a call to `call.address`. Failures are `mesh.errors.MeshError`s."""
 
-    async def unary(self, call: Call, requests: AsyncIterator[Any] | None = None) -> Any:
+    async def unary(self, call: Call) -> Any:
         """Send, and return the one reply."""
         ...
 

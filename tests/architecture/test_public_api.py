@@ -17,8 +17,8 @@ FILE = Path(__file__).with_name("public_api.txt")
 SURFACE: dict[str, list[str] | None] = {
     "mesh": None,
     "mesh.saga": None,
-    "mesh.service": ["Context", "DeclarationError", "Effect", "Service"],
-    "mesh.dial": ["Dial"],
+    "mesh.service": ["Context", "Effect", "Service"],
+    "mesh.dial": ["DeclarationError", "Dial"],
     "mesh.storage.port": ["Store", "Tx"],
     "mesh.errors": [
         "AlreadyExists",
@@ -65,9 +65,10 @@ def describe(name: str, value: Any) -> Iterator[str]:
     made = parameters(value) if called and "Protocol" not in bases else ""
     yield f"{name}{made}: {bases}".removesuffix(": ")
     own = (value,) if issubclass(value, Enum) else ()
+    fields = getattr(value, "__dataclass_fields__", {})  # a default that is a function is no method
     for member, attribute in sorted(vars(value).items()):
         asked = isinstance(attribute, (FunctionType, staticmethod, property, *own))
-        if asked and not member.startswith("_"):
+        if asked and not member.startswith("_") and member not in fields:
             yield f"    .{member}{parameters(attribute)}"
 
 

@@ -70,7 +70,7 @@ def _start(checkout: Path, log: Path) -> tuple[FirstDay, subprocess.Popen[bytes]
     inherited = {n: v for n, v in os.environ.items() if not n.startswith(_OURS)}
     # The trace is printed once it has not grown for half a second, but a service sends its spans
     # every five: without the second variable a part of them may come too late to be shown.
-    moved = {"MESH_PORT_OFFSET": str(offset), "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    moved = {"MESH_PORT_OFFSET": str(offset)}
     environment = {**inherited, **moved}
     with log.open("wb") as output:
         make = subprocess.Popen(

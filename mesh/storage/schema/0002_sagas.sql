@@ -26,6 +26,7 @@ CREATE INDEX mesh_sagas_by_state ON mesh_sagas (state, saga_id);
 CREATE TABLE mesh_saga_steps (
   saga_id       TEXT NOT NULL REFERENCES mesh_sagas (saga_id),
   position      BIGINT NOT NULL,
+  target        TEXT NOT NULL,                -- the service's name, as clients dial it
   method        TEXT NOT NULL,
   request       BYTEA NOT NULL,
   state         BIGINT NOT NULL,              -- mesh.saga.v1.SagaStep.State

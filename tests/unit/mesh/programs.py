@@ -43,6 +43,7 @@ def stop(*_):
     sys.exit(0)
 
 signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, lambda *_: tell("interrupted"))
 tell("started")
 http.server.HTTPServer(("127.0.0.1", port), Answer).serve_forever()
 '''
@@ -140,6 +141,7 @@ class Folder:
                 stdout=said,
                 stderr=said,
                 text=True,
+                start_new_session=True,  # as a shell gives a job a group of its own
             )
         self._ups.append(process)
         return process

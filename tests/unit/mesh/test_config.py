@@ -59,7 +59,7 @@ def loaded(tmp_path: Path) -> Load:
 # --- what is taken ------------------------------------------------------------------------------
 
 
-def test_defaults(loaded: Load) -> None:
+def test_defaults(loaded: Load, tmp_path: Path) -> None:
     config = loaded()
     assert config == Config(
         services={
@@ -85,11 +85,12 @@ def test_defaults(loaded: Load) -> None:
         data_dir=Path(".data"),
         token_secret="",
         log_level="INFO",
+        folder=tmp_path,
     )
 
 
-def test_an_empty_file_is_a_system_of_nothing(loaded: Load) -> None:
-    assert loaded("") == Config(services={})
+def test_an_empty_file_is_a_system_of_nothing(loaded: Load, tmp_path: Path) -> None:
+    assert loaded("") == Config(services={}, folder=tmp_path)
 
 
 def test_the_configuration_of_this_repository_is_valid() -> None:

@@ -6,7 +6,7 @@ import pytest
 from grpc import StatusCode
 
 from mesh.client import Channel
-from mesh.dial import Dial, declared
+from mesh.dial import DeclarationError, Dial, declared, no_clients
 from mesh.errors import Outcome, UndeclaredCall
 from mesh.node import Node
 from mesh.transport.memory import MemoryNetwork
@@ -51,10 +51,22 @@ async def test_anything_else_is_refused_and_never_sent(dial: Dial, echo: Echo, n
 def test_the_declaration_is_read_without_a_network() -> None:
     found = {(target, method.name) for target, method in declared(Clients)}
     assert found == {("echo", "Read"), ("echo", "Count"), ("other", "Add")}
-    assert declared(None) == []
+    assert declared(no_clients) == []
 
 
-def test_the_remotes_are_known_by_their_paths(dial: Dial) -> None:
+def test_the_remotes_are_known_by_target_and_path(dial: Dial) -> None:
     Clients(dial)
-    assert dial.remotes.keys() == {READ.path, COUNT.path, ADD.path}
+    assert dial.remotes.keys() == {
+        ("echo", READ.path),
+        ("echo", COUNT.path),
+        ("other", ADD.path),
+    }
     assert {remote.target for remote in dial.remotes.values()} == {"echo", "other"}
+
+
+def test_a_method_that_does_not_exist_cannot_be_declared() -> None:
+    def clients(dial: Dial) -> EchoStub:
+        return EchoStub(dial("echo", "Read", "Raed"))
+
+    with pytest.raises(DeclarationError, match="Raed"):
+        declared(clients)

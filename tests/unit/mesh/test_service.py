@@ -12,10 +12,10 @@ import pytest
 from google.protobuf.wrappers_pb2 import BoolValue, Int64Value, StringValue
 
 from mesh.call import Kind, Method
-from mesh.dial import Dial, declared
+from mesh.dial import DeclarationError, Dial, declared, no_clients
 from mesh.errors import Outcome, UndeclaredCall
 from mesh.runtime.clock import Runtime
-from mesh.service import ANSWER_MARGIN_S, Context, DeclarationError, Service
+from mesh.service import ANSWER_MARGIN_S, Context, Service
 from mesh.storage.port import Tx
 
 from .vault import ALICE, COUNT, PUT, VAULT, call, coins, open_vault
@@ -289,7 +289,7 @@ def test_a_declared_call_passes() -> None:
     clients = Clients(dial)
     assert clients.vault.Put(3) == f"vault{PUT.path}(3)"
     assert [channel.made for channel in channels] == [[PUT.path]]
-    assert list(dial.remotes) == [PUT.path]
+    assert list(dial.remotes) == [("vault", PUT.path)]
 
 
 def test_an_undeclared_call_is_refused_and_reaches_nobody() -> None:
@@ -303,4 +303,4 @@ def test_an_undeclared_call_is_refused_and_reaches_nobody() -> None:
 
 def test_what_is_declared_is_known_without_a_network() -> None:
     assert declared(Clients) == [("vault", PUT)]
-    assert declared(None) == []
+    assert declared(no_clients) == []

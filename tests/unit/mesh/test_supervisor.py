@@ -20,7 +20,7 @@ from mesh.runtime.clock import Runtime
 from mesh.runtime.config import Config
 from mesh.runtime.supervisor import EXIT_INTERRUPTED, Supervisor
 
-from .programs import Folder, free_port, until
+from .programs import PATIENCE_S, Folder, free_port, until
 
 
 @pytest.fixture
@@ -103,6 +103,15 @@ def test_ctrl_c_during_the_start(folder: Folder) -> None:
     assert folder.stop(up) == EXIT_INTERRUPTED
     assert {"stopped slow", "stopped never"} <= set(folder.journal)
     assert "Traceback" not in folder.said
+
+
+def test_a_terminals_ctrl_c_reaches_the_supervisor_which_drains_the_rest(folder: Folder) -> None:
+    folder.process("one")
+    up = folder.up()
+    folder.until_said("1 processes serve")
+    os.killpg(up.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    assert up.wait(PATIENCE_S) == 0
+    assert folder.journal == ["started one", "serving one", "stopped one"]
 
 
 WELCOME = """

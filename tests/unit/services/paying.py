@@ -132,12 +132,12 @@ class Shop:
         """Put `failure` before the provider's answers."""
         real = self.network.unary
 
-        async def unary(call: Call, requests: Any = None) -> Any:
+        async def unary(call: Call) -> Any:
             if call.address == "provider" and not call.method.reads:
                 self.asked += 1
                 self._asks.release()
                 if self.failure:
                     raise self.failure
-            return await real(call, requests)
+            return await real(call)
 
         self.network.unary = unary  # type: ignore[method-assign]

@@ -441,3 +441,34 @@ def test_waiting_gives_up_when_its_time_is_over_and_the_saga_goes_on(tmp_path: P
         assert (await world.end(saga_id)).state == Saga.COMPLETED
 
     run_virtual(story())
+
+
+def test_of_two_targets_with_one_contract_each_gets_its_own_undo(tmp_path: Path) -> None:
+    @saga(version=1)
+    async def twice(step: Steps, to: Any, it: order.GetOrderRequest) -> None:
+        """Reserves in the north, then in the south."""
+        for place in (to.north, to.south):
+            request = inventory.ReserveStockRequest(order_id=it.order_id)
+            release = Undo(place.release, inventory.ReleaseStockRequest(order_id=it.order_id))
+            await step(place.reserve, request, undo=release)
+
+    world = World(tmp_path, [twice])
+    world.two_places()
+    world.to.south.reserve.answers.append(no())
+    row = run_virtual(world.run())
+    assert row.state == Saga.FAILED
+    assert len(world.to.north.release.calls) == 1
+    assert not world.to.south.release.calls
+
+
+def test_an_undo_cannot_go_to_another_target_than_its_do(tmp_path: Path) -> None:
+    @saga(version=1)
+    async def crossed(step: Steps, to: Any, it: order.GetOrderRequest) -> None:
+        """Reserves in the north, would release in the south."""
+        release = Undo(to.south.release, inventory.ReleaseStockRequest())
+        await step(to.north.reserve, inventory.ReserveStockRequest(), undo=release)
+
+    world = World(tmp_path, [crossed])
+    world.two_places()
+    assert run_virtual(world.run()).state == Saga.PARKED
+    assert world.log == []

@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mesh.call import Call, Method
+from mesh.dial import Remote
 from mesh.errors import Refused
 from mesh.metadata import UNDO_OF
 from mesh.node import Node
@@ -41,9 +42,9 @@ async def _inline(function: Callable[[], Any]) -> Any:
 class FakeRemote:
     """A remote method; gives the scripted answers, then its empty reply for ever."""
 
-    def __init__(self, path: str, log: list[str]) -> None:
+    def __init__(self, path: str, log: list[str], target: str = "fake") -> None:
         self.method = Method.at(path)
-        self.target = "fake"
+        self.target = target
         self.answers: deque[Answer] = deque()
         self.calls: list[Call] = []
         self._log = log
@@ -94,14 +95,26 @@ class World:
             "confirm": ORDER + "ConfirmOrder",
         }
         self.to = SimpleNamespace(**{n: FakeRemote(p, self.log) for n, p in paths.items()})
+        self.remotes: dict[tuple[str, str], Remote] = {
+            (r.target, r.method.path): r for r in vars(self.to).values()
+        }
         self.open()
+
+    def two_places(self) -> None:
+        """Let two targets speak the inventory's contract."""
+        for place in ("north", "south"):
+            remotes = {
+                name: FakeRemote(INVENTORY + path, self.log, place)
+                for name, path in (("reserve", "ReserveStock"), ("release", "ReleaseStock"))
+            }
+            setattr(self.to, place, SimpleNamespace(**remotes))
+            self.remotes |= {(r.target, r.method.path): r for r in remotes.values()}
 
     def open(self) -> None:
         """Start an engine on the journal."""
         self.store = SqliteStore(self.folder / "sagas.db", self.runtime, own_migrations())
-        remotes = {r.method.path: r for r in vars(self.to).values()}
         node = Node(runtime=self.runtime)
-        self.engine = SagaEngine(node, self.store, self.sagas, self.to, remotes)
+        self.engine = SagaEngine(node, self.store, self.sagas, self.to, self.remotes)
 
     async def crash(self) -> None:
         """End the engine where it stands, and start another one on the same journal."""
