@@ -24,6 +24,7 @@ from .child import Child, ChildError, Spec, answers_http, die_with_parent
 from .clock import Runtime
 from .config import Config, ConfigError, ProcessConfig
 from .health import serves
+from .ports import hold
 
 EXIT_INTERRUPTED = 130
 #: How long the welcome may take to end after Ctrl-C.
@@ -48,7 +49,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
         with only_one(self._config.data_dir):
-            self._check_ports()
+            held = self._hold_ports()
             try:
                 return await self._run(welcome)
             finally:
@@ -56,6 +57,8 @@ class Supervisor:
                 for stage in reversed(self._stages):
                     await asyncio.gather(*(child.stop() for child in stage))
                 self._pids_file.unlink(missing_ok=True)
+                for keeper in held:
+                    keeper.close()
                 self._say("stopped; the data stays in " + str(self._config.data_dir))
 
     async def _run(self, welcome: bool) -> int:
@@ -182,18 +185,23 @@ class Supervisor:
         fresh.write_text(json.dumps(pids, indent=1))
         fresh.replace(self._pids_file)
 
-    def _check_ports(self) -> None:
+    def _hold_ports(self) -> list[socket.socket]:
+        """Keep every port for its listener, also while that is being restarted."""
         used = "".join(text for p in self._wanted() for text in (*p.command, p.ready))
-        taken = [
-            f"{port} ({name})"
-            for port, name in self._config.listeners()
-            if (name not in self._config.ports or f"{{{name}}}" in used) and _taken(port)
-        ]
+        held: list[socket.socket] = []
+        taken: list[str] = []
+        for port, name in self._config.listeners():
+            if name not in self._config.ports or f"{{{name}}}" in used:
+                keeper = hold(port)
+                held.append(keeper) if keeper else taken.append(f"{port} ({name})")
         if taken:
+            for keeper in held:
+                keeper.close()
             raise ConfigError(
                 f"in use: port {', '.join(taken)}. Stop what listens there, or move all ports"
                 " with MESH_PORT_OFFSET=1000"
             )
+        return held
 
 
 def pids_file(data_dir: Path) -> Path:
@@ -211,16 +219,6 @@ def only_one(data_dir: Path) -> Iterator[None]:
         except OSError:
             raise ConfigError(f"another `mesh up` runs on {data_dir}") from None
         yield
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 async def up(config: Config, *, one_process: bool, welcome: bool) -> int:

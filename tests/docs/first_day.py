@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mesh.runtime.ports import hold
 from tests.docs.fences import ROOT
 from tests.e2e.system import OFFSETS, eventually
 
@@ -58,20 +59,26 @@ def make_run(folder: Path) -> Iterator[FirstDay]:
     while not _is_up(day, make):
         assert "in use" in day.printed(), day.printed()
         day, make = _start(checkout, day.log)
+    # The tutorial's services listen here later on: no outgoing connection may take their ports.
+    kept = [hold(port + day.offset) for port in TUTORIAL_PORTS]
     try:
         yield day
     finally:
+        for keeper in kept:
+            if keeper:
+                keeper.close()
         os.killpg(make.pid, signal.SIGINT)
         make.wait(STOP_S)
+
+
+#: Of docs/write-a-service.md and write-a-saga.md, and their /metrics.
+TUTORIAL_PORTS = (50061, 50062, 50063, 60061, 60062, 60063)
 
 
 def _start(checkout: Path, log: Path) -> tuple[FirstDay, subprocess.Popen[bytes]]:
     offset = random.choice(OFFSETS)
     inherited = {n: v for n, v in os.environ.items() if not n.startswith(_OURS)}
-    # The trace is printed once it has not grown for half a second, but a service sends its spans
-    # every five: without the second variable a part of them may come too late to be shown.
-    moved = {"MESH_PORT_OFFSET": str(offset)}
-    environment = {**inherited, **moved}
+    environment = {**inherited, "MESH_PORT_OFFSET": str(offset)}
     with log.open("wb") as output:
         make = subprocess.Popen(
             ["make", "run"],

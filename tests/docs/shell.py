@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -43,9 +44,10 @@ class Shell:
         self._script.write_text(block)
         self._type(f'. {self._script} </dev/null; echo; echo "{_DONE}0 $PWD"')
         printed: list[str] = []
+        ends = time.monotonic() + BLOCK_S
         while True:
             try:
-                line = self._lines.get(timeout=BLOCK_S)
+                line = self._lines.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no end in sight:\n{block}\n{''.join(printed)}") from None
             if line.startswith(_DONE):
