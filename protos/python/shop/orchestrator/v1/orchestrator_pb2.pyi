@@ -106,8 +106,8 @@ class PlaceOrderRequest(_message.Message):
     user_id: _builtins.str
     """Who orders."""
     payment_token: _builtins.str
-    """Stands for the customer's card at the payment provider. Never stored or
-    logged in the clear.
+    """Stands for the customer's card at the payment provider. Kept with the
+    order's saga, never logged.
     """
     address_id: _builtins.str
     """Which of the user's addresses the goods go to; empty for the default one."""

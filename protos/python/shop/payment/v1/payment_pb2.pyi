@@ -286,8 +286,8 @@ class ChargePaymentRequest(_message.Message):
     user_id: _builtins.str
     """Who pays."""
     payment_token: _builtins.str
-    """Stands for the customer's card at the provider. Never stored or logged in
-    the clear.
+    """Stands for the customer's card at the provider. Kept until the provider has
+    answered, never logged.
     """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
