@@ -12,7 +12,7 @@ from ..call import Call, Kind
 from ..errors import MeshError, from_wire
 from ..metadata import STATUS_DETAILS
 from ..runtime.clock import Runtime
-from .port import outgoing
+from .port import outgoing, remaining_s
 
 #: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -90,10 +90,9 @@ class GrpcTransport:
         send = self._callables.get(key)
         if send is None:
             send = self._callables[key] = self._open(call)
-        endless = call.deadline == float("inf")
         return send(
             request,
-            timeout=None if endless else max(0.0, call.deadline - self._now()),
+            timeout=remaining_s(call, self._now()),
             metadata=outgoing(call),
         )
 

@@ -19,7 +19,7 @@ from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
 from .grpc_calls import ReplyCall, StreamCall
 from .grpc_client import to_mesh_error
-from .port import outgoing
+from .port import outgoing, remaining_s
 
 Now = Callable[[], float]
 
@@ -69,9 +69,8 @@ class _Continue:
     async def _start(self, call: Call, request: Any) -> Any:
         continuation, details = call.carrier
         binary = [(k, v) for k, v in details.metadata or () if isinstance(v, bytes)]
-        endless = call.deadline == float("inf")
         changed = details._replace(
-            timeout=None if endless else max(0.0, call.deadline - self._now()),
+            timeout=remaining_s(call, self._now()),
             metadata=grpc.aio.Metadata(*outgoing(call), *binary),
         )
         return await continuation(changed, request)

@@ -21,7 +21,7 @@ from ..errors import DeadlineExceeded, MeshError, Unavailable, from_status, to_s
 from ..layers.streams import Reading
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
-from .port import Route, Routes, incoming, outgoing
+from .port import Route, Routes, incoming, outgoing, remaining_s
 
 
 class MemoryNetwork:
@@ -76,8 +76,7 @@ class MemoryNetwork:
         return routes[call.method.path]
 
     def _remaining_s(self, call: Call) -> float | None:
-        endless = call.deadline == float("inf")
-        return None if endless else call.deadline - self._runtime.clock.monotonic()
+        return remaining_s(call, self._runtime.clock.monotonic())
 
     def _arrive(self, route: Route, call: Call) -> Call:
         return incoming(

@@ -45,6 +45,11 @@ class Route:
 Routes: TypeAlias = Mapping[str, Route]
 
 
+def remaining_s(call: Call, now: float) -> float | None:
+    """Return how long *call* may still take, in seconds; None if it has no deadline."""
+    return None if call.deadline == float("inf") else max(0.0, call.deadline - now)
+
+
 def outgoing(call: Call) -> tuple[tuple[str, str], ...]:
     """Return the metadata that goes over the wire with *call*."""
     metadata = dict(call.metadata)
