@@ -23,8 +23,8 @@ DATA ?=
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 unexport VIRTUAL_ENV PYTHONPATH
 
-RUN_SET := --extra sqlite --extra gateway --extra console --extra up
-DEV_SET := $(RUN_SET) --group dev $(if $(BROWSER),--group browser)
+RUN_SET := --extra sqlite --extra nats --extra gateway --extra console --extra up
+DEV_SET := $(RUN_SET) --extra postgres --extra redis --group dev $(if $(BROWSER),--group browser)
 DEV := .venv/.dev$(if $(BROWSER),-browser)
 LOCKED := pyproject.toml uv.lock protos/python/pyproject.toml scripts/bootstrap.py Makefile
 
