@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .call import Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
@@ -46,11 +46,11 @@ class Pick(Prepare):
 
     def prepare(self, call: Call) -> Call:
         """Choose; if none may be called, its breaker says until when."""
-        picked = replace(call, address=next(self._next))
+        picked = call.replace(address=next(self._next))
         for _ in self._others:
             if self._admits(picked):
                 break
-            picked = replace(call, address=next(self._next))
+            picked = call.replace(address=next(self._next))
         return picked
 
 

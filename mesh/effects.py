@@ -14,7 +14,7 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -59,7 +59,7 @@ class Effects:
 
         async def handle(call: Call) -> Message:
             if not call.key:
-                call = replace(call, key=self._runtime.new_id())
+                call = call.replace(key=self._runtime.new_id())
             begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
             while isinstance(begun, _EndFirst):
                 await self._end(begun.call)
@@ -171,7 +171,7 @@ class Effects:
 def _inheriting(call: Call) -> Call:
     """Return *call* with the correlation and the span under which it is served."""
     inherited = {CORRELATION_ID: scope.get().correlation_id, TRACEPARENT: current_traceparent()}
-    return replace(call, metadata={**call.metadata, **inherited})
+    return call.replace(metadata={**call.metadata, **inherited})
 
 
 async def _record_intent(tx: Tx, call: Call) -> None:

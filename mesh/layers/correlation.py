@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import replace
 from typing import Any
 
 from ..call import Call, Handler, Layer, Prepare, StreamHandler
@@ -26,7 +25,7 @@ class Correlate(Prepare):
         if _VALID.fullmatch(call.metadata.get(CORRELATION_ID, "")):
             return call
         correlation_id = scope.get().correlation_id or self._runtime.new_id()
-        return replace(call, metadata={**call.metadata, CORRELATION_ID: correlation_id})
+        return call.replace(metadata={**call.metadata, CORRELATION_ID: correlation_id})
 
 
 class EnterScope(Layer):

@@ -32,7 +32,7 @@ class ComputeDeadline(Prepare):
         deadline = min(own, scope.get().deadline - MARGIN_S)
         if deadline <= now:
             raise Expired(f"no time is left to call {call.method.full_name}")
-        return replace(call, deadline=deadline)
+        return call.replace(deadline=deadline)
 
 
 class AttemptTimeout(Prepare):
@@ -47,7 +47,7 @@ class AttemptTimeout(Prepare):
         if self._timeout_s is None:
             return call
         ends = self._runtime.clock.monotonic() + self._timeout_s
-        return replace(call, deadline=min(call.deadline, ends))
+        return call.replace(deadline=min(call.deadline, ends))
 
 
 class CheckDeadline(Prepare):
@@ -63,6 +63,6 @@ class CheckDeadline(Prepare):
         if call.deadline <= now:
             raise Expired(f"{call.method.full_name} arrived after its deadline")
         if call.deadline == float("inf") and not call.method.kind.value[1]:
-            call = replace(call, deadline=now + self._default_s)
+            call = call.replace(deadline=now + self._default_s)
             scope.set(replace(scope.get(), deadline=call.deadline))
         return call

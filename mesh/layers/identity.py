@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..call import Call, Prepare, Principal
 from ..errors import PermissionDenied, Unauthenticated
@@ -60,7 +60,7 @@ class Authenticate(Prepare):
         principal = self._identities.of(call.metadata.get(TOKEN, ""))
         if UNDO_OF in call.metadata and ORCHESTRATOR not in principal.roles:
             raise PermissionDenied("only an orchestrator may undo")
-        return replace(call, principal=principal)
+        return call.replace(principal=principal)
 
 
 class Identify(Prepare):
@@ -73,4 +73,4 @@ class Identify(Prepare):
         """Add our token."""
         if not self._token:
             return call
-        return replace(call, metadata={**call.metadata, TOKEN: self._token})
+        return call.replace(metadata={**call.metadata, TOKEN: self._token})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..call import Call, Prepare
 from ..metadata import KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
@@ -20,4 +18,4 @@ class AssignKey(Prepare):
         if call.method.reads or call.metadata.get(OUTSIDE_KEY):
             return call
         key = call.key or call.metadata.get(KEY) or self._runtime.new_id()
-        return replace(call, key=key, metadata={**call.metadata, KEY: key})
+        return call.replace(key=key, metadata={**call.metadata, KEY: key})

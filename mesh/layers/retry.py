@@ -9,7 +9,7 @@ their first message, and only if the client does not stream.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import StatusCode
@@ -75,7 +75,7 @@ class Retry(Layer):
                     if delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)
-                call = replace(call, attempt=call.attempt + 1)
+                call = call.replace(attempt=call.attempt + 1)
 
         return retry
 
@@ -96,6 +96,6 @@ class Retry(Layer):
                     if begun or delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)
-                call = replace(call, attempt=call.attempt + 1)
+                call = call.replace(attempt=call.attempt + 1)
 
         return retry

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from grpc import StatusCode
@@ -208,4 +207,4 @@ def _carrying(call: Call, span: Span) -> Call:
     traceparent = format_traceparent(span.get_span_context())
     if not traceparent:
         return call
-    return replace(call, metadata={**call.metadata, TRACEPARENT: traceparent})
+    return call.replace(metadata={**call.metadata, TRACEPARENT: traceparent})

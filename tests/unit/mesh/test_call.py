@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from mesh.call import (
+    NOBODY,
     Call,
     Handler,
     Idempotency,
@@ -16,6 +16,7 @@ from mesh.call import (
     Layer,
     Method,
     Prepare,
+    Principal,
     StreamHandler,
     stack,
     stack_stream,
@@ -73,8 +74,24 @@ def test_a_method_that_nobody_describes_is_not_found(path: str) -> None:
 
 
 def test_a_call_is_not_changed_once_made() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         call_of().key = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        call_of().metadata["key"] = "other"  # type: ignore[index]
+
+
+def test_a_copy_differs_in_what_is_given_alone() -> None:
+    full = Call(call_of().method, EchoRequest(), 1.0, {"a": "b"}, "k", 2, "host:1", NOBODY, "c")
+    changes: dict[str, Any] = {
+        "deadline": 2.0,
+        "metadata": {},
+        "key": "",
+        "attempt": 3,
+        "address": "",
+        "principal": Principal("somebody"),
+    }
+    for name, value in changes.items():
+        assert full.replace(**{name: value})._asdict() == full._asdict() | {name: value}
 
 
 class Marked(Layer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +242,7 @@ def test_of_the_callers_time_some_is_kept_for_the_answer() -> None:
 
         async def sleep(self, delay_s: float) -> None: ...
 
-    arriving = replace(call(PUT, 1), deadline=1002.0)
+    arriving = call(PUT, 1).replace(deadline=1002.0)
     ctx: Context[None] = Context(None, Any, Runtime(clock=Noon()), arriving)  # type: ignore[arg-type]
     assert ctx.time_left_s() == 2.0 - ANSWER_MARGIN_S
 
