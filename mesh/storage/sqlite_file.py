@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from .migrate import MIGRATIONS_TABLE, Migration
+from .migrate import MIGRATIONS_TABLE, Migration, pending
 from .port import StorageError
 
 #: A quoted text, in which a dollar is a dollar, or a parameter.
@@ -28,6 +28,12 @@ FILE_ERRORS = (
     apsw.NotADBError,
     apsw.ReadOnlyError,
     apsw.BusyError,
+)
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "recursive_triggers=ON",  # so that REPLACE does not delete behind a trigger's back
 )
 _STORE_ONLY = {
     apsw.SQLITE_TRANSACTION,
@@ -57,7 +63,7 @@ class GuardedConnection:
         self._controlling = False
         self._connection = apsw.Connection(str(path), statementcachesize=256)
         self._connection.set_busy_timeout(5000)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.authorizer = self._authorize
 
@@ -134,9 +140,7 @@ class SqliteFile:
         """
         self.control(MIGRATIONS_TABLE)
         seen = {name for (name,) in self.writer.execute("SELECT name FROM mesh_migrations")}
-        for migration in migrations:
-            if migration.name in seen:
-                continue
+        for migration in pending(migrations, "sqlite", seen):
             self.control("BEGIN IMMEDIATE")
             try:
                 self.control(migration.sql)

@@ -12,13 +12,13 @@ import apsw
 import pytest
 
 from mesh.runtime.clock import Runtime
-from mesh.storage.migrate import Migration, migrations, own_migrations
+from mesh.storage.migrate import Migration, migrations, own_migrations, pending
 from mesh.storage.port import StorageError
 from mesh.storage.sqlite import SqliteStore
 
 from .conftest import SCHEMA
 from .disk import Disk
-from .works import add, names, outcomes, run
+from .works import add, names, outcomes, run, tables
 
 # --- settings -----------------------------------------------------------------------------------
 
@@ -31,6 +31,7 @@ async def test_durability_and_foreign_keys_are_on(store: SqliteStore, connection
     assert pragma("journal_mode") == "wal"
     assert pragma("synchronous") == 2  # FULL
     assert pragma("foreign_keys") == 1
+    assert pragma("recursive_triggers") == 1
     assert pragma("query_only") == (connection == "reader")
 
 
@@ -207,6 +208,29 @@ def test_migrations_are_the_sql_files_of_a_folder_in_order(tmp_path: Path) -> No
         Migration("0001_a.sql", "-- 0001_a.sql"),
         Migration("0002_b.sql", "-- 0002_b.sql"),
     ]
+
+
+async def test_a_migration_may_be_for_one_engine(tmp_path: Path) -> None:
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (n BIGINT)")
+    for engine in ("sqlite", "postgres"):
+        (tmp_path / f"0002_b.{engine}.sql").write_text(f"CREATE TABLE {engine} (n BIGINT)")
+    schema = migrations(tmp_path)
+    assert [(m.name, m.engine) for m in schema] == [
+        ("0001_a.sql", ""),
+        ("0002_b.postgres.sql", "postgres"),
+        ("0002_b.sqlite.sql", "sqlite"),
+    ]
+    assert pending(schema, "postgres", {"0001_a.sql"}) == [schema[1]]
+    for _ in range(2):
+        store = SqliteStore(tmp_path / "nodes.db", Runtime(), schema)
+        assert await tables(store) == ["a", "mesh_migrations", "sqlite"]
+        await store.close()
+
+
+def test_a_migration_for_an_engine_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "0001_a.mysql.sql").touch()
+    with pytest.raises(ValueError, match="'mysql' is no engine; there are sqlite, postgres"):
+        migrations(tmp_path)
 
 
 def test_the_meshs_own_migrations_do_not_clash_with_a_services() -> None:

@@ -31,6 +31,14 @@ async def names(store: Store) -> list[str]:
     return await store.read(work)
 
 
+async def tables(store: Store) -> list[str]:
+    async def work(tx: Tx) -> list[str]:
+        rows = await tx.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        return [name for (name,) in rows]
+
+    return await store.read(work)
+
+
 async def outcomes(store: Store, works: Iterable[Work[object]]) -> list[object]:
     """Write all *works* at once; return what each returned or raised."""
     return await asyncio.gather(*map(store.write, works), return_exceptions=True)
