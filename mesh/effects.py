@@ -29,7 +29,7 @@ from .scope import current_traceparent, detached, scope
 from .service import Context, Effect
 from .storage import keys
 from .storage.keys import KeyId, State
-from .storage.port import Row, Store, Tx
+from .storage.port import Row, Store, Tx, on_behalf_of
 
 BACKOFF = Backoff(base_s=0.1, max_s=5.0)
 
@@ -60,10 +60,11 @@ class Effects:
         async def handle(call: Call) -> Message:
             if not call.key:
                 call = call.replace(key=self._runtime.new_id())
-            begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
+            begin = on_behalf_of(call, functools.partial(self._begin, effect=effect, call=call))
+            begun = await self._store.write(begin)
             while isinstance(begun, _EndFirst):
                 await self._end(begun.call)
-                begun = await self._store.write(lambda tx: self._begin(tx, effect, call))
+                begun = await self._store.write(begin)
             if begun.state is State.OPEN:
                 begun = await self._end(_inheriting(call))
             return begun.give(call.method)
@@ -85,7 +86,6 @@ class Effects:
         await asyncio.gather(*flights, return_exceptions=True)
 
     async def _begin(self, tx: Tx, effect: Effect, call: Call) -> keys.Answer | _EndFirst:
-        tx.principal = call.principal
         known = await keys.find(tx, call)
         if known:
             return known
@@ -133,7 +133,7 @@ class Effects:
             try:
                 result = await effect.act(self._context(call), call.request)
                 settle = functools.partial(self._settle, effect=effect, call=call, result=result)
-                return await self._store.write(settle)
+                return await self._store.write(on_behalf_of(call, settle))
             except Exception as error:  # noqa: BLE001  # the intent stands and must end
                 delay_s = BACKOFF.delay_s(tries, self._runtime.random)
                 log.warning(
@@ -147,7 +147,6 @@ class Effects:
         raise AssertionError("unreachable")
 
     async def _settle(self, tx: Tx, effect: Effect, call: Call, result: Any) -> keys.Answer:
-        tx.principal = call.principal
         known = await keys.find(tx, call)
         if known and known.state is not State.OPEN:  # another process was faster
             return known
@@ -182,7 +181,7 @@ async def _record_intent(tx: Tx, call: Call) -> None:
         call.method.path,
         call.key,
         call.request.SerializeToString(deterministic=True),
-        scope.get().correlation_id,
+        tx.correlation_id,
         current_traceparent(),
     )
 

@@ -12,7 +12,7 @@ from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
 from .layers.streams import Reading
 from .service import Context
 from .storage import keys
-from .storage.port import Store, Tx
+from .storage.port import Store, Tx, on_behalf_of
 
 Function = Callable[[Tx, Any], Awaitable[Message]]
 
@@ -28,10 +28,7 @@ def in_transaction(function: Function, store: Store) -> Handler:
     """
 
     async def handle(call: Call) -> Message:
-        async def work(tx: Tx) -> keys.Answer:
-            tx.principal = call.principal
-            return await answer_once(tx, call, function)
-
+        work = on_behalf_of(call, lambda tx: answer_once(tx, call, function))
         return (await store.write(work)).give(call.method)
 
     return handle
@@ -41,11 +38,7 @@ def on_snapshot(function: Function, store: Store) -> Handler:
     """Return the handler of an ``@rpc`` that only reads."""
 
     async def handle(call: Call) -> Message:
-        async def work(tx: Tx) -> Message:
-            tx.principal = call.principal
-            return await function(tx, call.request)
-
-        return await store.read(work)
+        return await store.read(on_behalf_of(call, lambda tx: function(tx, call.request)))
 
     return handle
 

@@ -22,7 +22,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from .call import Call, Kind, Method, Principal
 from .dial import DeclarationError, Dial, no_clients
 from .runtime.clock import Runtime
-from .storage.port import Store, T, Tx, Work
+from .storage.port import Store, T, Tx, Work, on_behalf_of
 
 if TYPE_CHECKING:
     from .saga.engine import SagaEngine
@@ -71,11 +71,11 @@ class Context(Generic[C]):
 
     async def read(self, work: Work[T]) -> T:
         """Run *work* on a short snapshot of the service's database."""
-        return await self.store.read(work)
+        return await self.store.read(on_behalf_of(self.call, work))
 
     async def write(self, work: Work[T]) -> T:
         """Run *work* in a short transaction on the service's database."""
-        return await self.store.write(work)
+        return await self.store.write(on_behalf_of(self.call, work))
 
     def changed(self) -> Awaitable[None]:
         """Return what resolves at the database's next commit; take it before reading."""

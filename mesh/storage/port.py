@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from ..call import NOBODY, Principal
+from ..call import NOBODY, Call, Principal
+from ..scope import scope
 
 T = TypeVar("T")
 Row: TypeAlias = Sequence[Any]
 
 
 class Tx:
-    """One open transaction, as handlers see it."""
+    """One open transaction, as handlers see it.
+
+    `principal` is who called, `correlation_id` the id of the request that led to it; both are
+    empty outside of a call.
+    """
 
     principal: Principal = NOBODY
+    correlation_id: str = ""
 
     async def execute(self, sql: str, *params: Any) -> list[Any]:
         """Run one statement, its parameters written ``$1``, ``$2``, …; return its rows.
@@ -42,6 +48,17 @@ class Tx:
 
 
 Work: TypeAlias = Callable[[Tx], Awaitable[T]]
+
+
+def on_behalf_of(call: Call, work: Work[T]) -> Work[T]:
+    """Return *work* with its transaction told whom it serves."""
+    correlation_id = scope.get().correlation_id
+
+    def told(tx: Tx) -> Awaitable[T]:
+        tx.principal, tx.correlation_id = call.principal, correlation_id
+        return work(tx)
+
+    return told
 
 
 class Store(Protocol):
