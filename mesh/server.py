@@ -8,6 +8,9 @@ from typing import Any
 from .call import Call, Kind, Layer, Method, stack, stack_stream
 from .dial import dialled
 from .effects import Effects
+from .events.consumer import Consumer
+from .events.port import Bus
+from .events.relay import Relay
 from .execution import in_transaction, on_snapshot, with_context, with_context_stream
 from .layers.correlation import EnterScope
 from .layers.deadline import CheckDeadline
@@ -49,6 +52,7 @@ class Application:
         store: its database.
         connect: opens a channel to a target, for calls of handlers.
         connect_once: the same without retries, for sagas: the engine owns their retry.
+        bus: where its events go and come from; without one they wait in the outbox.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Application:
         store: Store,
         connect: Callable[[str], Any],
         connect_once: Callable[[str], Any],
+        bus: Bus | None = None,
     ) -> None:
         service.check()
         self.service = service
@@ -69,6 +74,12 @@ class Application:
             clients, dial = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
         self.effects = Effects(store, node.runtime, self._context)
+        self._relay = Relay(store, bus, node.runtime, node.metrics, node.name) if bus else None
+        self._consumer: Consumer | None = None
+        if bus and service.subscribers:
+            self._consumer = Consumer(
+                node, store, bus, node.name, service.subscribers, self._context
+            )
         services = [service, *([saga_service()] if self.engine else [])]
         self.routes = {
             route.method.path: route for served in services for route in self._routes(served)
@@ -79,9 +90,17 @@ class Application:
         await self.effects.resume()
         if self.engine:
             await self.engine.resume()
+        if self._relay:
+            self._relay.start()
+        if self._consumer:
+            await self._consumer.start()
 
     async def stop(self) -> None:
         """Stop what runs beside the calls; the next start takes it up."""
+        if self._consumer:
+            await self._consumer.stop()
+        if self._relay:
+            await self._relay.stop()
         if self.engine:
             await self.engine.stop()
         await self.effects.stop()

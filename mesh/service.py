@@ -6,6 +6,8 @@ Three kinds of function (docs/write-a-service.md):
 - ``@service.call`` no transaction of its own; may call other services, wait and stream.
 - ``@service.effect`` for what lies outside: intent, outside call, result.
 
+And ``@service.on(Event)`` for what other services publish.
+
 Names and types are checked against the descriptor when the module is imported, and a method
 without a function fails at start, so that a service which starts serves its whole contract.
 """
@@ -18,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 
 from .call import Call, Kind, Method, Principal
 from .dial import DeclarationError, Dial, no_clients
+from .events.port import topic_of
 from .runtime.clock import Runtime
 from .storage.port import Store, T, Tx, Work, on_behalf_of
 
@@ -113,6 +117,20 @@ class Effect:
         return function
 
 
+@dataclass(frozen=True)
+class Subscriber:
+    """What is done with one kind of event.
+
+    `apply` is ``(tx, event)``, one transaction in which the event counts as applied. With
+    `outside`, ``(ctx, event) -> result``, that is done first, at least once, and `apply` gets its
+    result as well.
+    """
+
+    event_type: type[Message]
+    apply: Callable[..., Awaitable[None]]
+    outside: Callable[[Any, Any], Awaitable[Any]] | None = None
+
+
 @dataclass
 class Service(Generic[C]):
     """The implementation of one proto service.
@@ -131,6 +149,7 @@ class Service(Generic[C]):
     rpcs: dict[str, Callable[[Tx, Any], Awaitable[Any]]] = field(default_factory=dict)
     calls: dict[str, Callable[[Context[C], Any], Any]] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)
+    subscribers: dict[str, Subscriber] = field(default_factory=dict)
 
     def rpc(self, function: F) -> F:
         """Register ``reserve_stock`` as ``ReserveStock``: one RPC, one transaction."""
@@ -152,6 +171,27 @@ class Service(Generic[C]):
         _check(method, function, returns=type(None))
         effect = self.effects[method.path] = Effect(method, function)
         return effect
+
+    def on(
+        self,
+        event_type: type[Message],
+        *,
+        outside: Callable[[Context[C], Any], Awaitable[Any]] | None = None,
+    ) -> Callable[[F], F]:
+        """Register what to do with an event of *event_type*, whoever publishes it."""
+        topic = topic_of(event_type)
+
+        def register(function: F) -> F:
+            if topic in self.subscribers:
+                raise DeclarationError(f"{topic} has two functions")
+            for part in filter(None, (function, outside)):
+                wanted = get_type_hints(part).get("event")
+                if wanted is not event_type:
+                    raise DeclarationError(f"{topic}: event must be {event_type}, got {wanted}")
+            self.subscribers[topic] = Subscriber(event_type, function, outside)
+            return function
+
+        return register
 
     def check(self) -> None:
         """Fail unless every method of the contract has its function, whole."""

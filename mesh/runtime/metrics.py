@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -19,12 +19,34 @@ class Metrics:
             "mesh_sagas_running", "Sagas in flight in this process", registry=self.registry
         )
 
+        self.events_published = self._counter("mesh_events_published", "Events the bus confirmed")
+        self.events_applied = self._counter("mesh_events_applied", "Events applied")
+        self.events_failed = self._counter("mesh_events_failed", "Failed attempts at events")
+        self.outbox_oldest = Gauge(
+            "mesh_outbox_oldest_seconds",
+            "Age of the oldest event that waits for the bus",
+            registry=self.registry,
+        )
+        self.inbox = Gauge(
+            "mesh_inbox_events",
+            "Events that have arrived and are not applied",
+            ("state",),
+            registry=self.registry,
+        )
+        self.bus_lag = Gauge(
+            "mesh_bus_lag_events",
+            "Events that the bus still has for this service",
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",
             ("address", "rpc_method"),
             registry=self.registry,
         )
+
+    def _counter(self, name: str, what: str) -> Counter:
+        return Counter(name, what, ("topic",), registry=self.registry)
 
     def _call_duration(self, side: str) -> Histogram:
         return Histogram(

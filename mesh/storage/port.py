@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from google.protobuf.message import Message
+
 from ..call import NOBODY, Call, Principal
+from ..events import outbox
 from ..scope import scope
 
 T = TypeVar("T")
@@ -37,6 +40,16 @@ class Tx:
     async def rollback(self) -> None:
         """Take back everything this transaction wrote so far; it may go on."""
         raise NotImplementedError
+
+    async def publish(self, event: Message) -> int:
+        """Publish *event* if and when this transaction commits; return its version, from 1.
+
+        Its message type is the topic, its field 1 the id of what it is about.
+
+        Raises:
+            EventTypeError: it is no event, or too long.
+        """
+        return await outbox.append(self, event)
 
     def now(self) -> float:
         """Return when the transaction began, in seconds since the epoch: always the same."""

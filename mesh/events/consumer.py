@@ -1,0 +1,252 @@
+"""The consumer: from the bus, through the inbox, to a service's functions.
+
+An event whose turn it is is applied in one transaction with its place in the inbox. If its function
+has an outside part, that is done first, at least once, and with the same event each time. What
+fails is tried again with backoff, and after `ATTEMPTS_MAX` answers is dead: it and the later events
+of its aggregate wait for an operator, and nobody else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..call import Call, Principal
+from ..errors import MeshError, Outcome
+from ..layers.backoff import Backoff
+from ..node import Node
+from ..runtime.logs import log
+from ..service import Context, Subscriber
+from ..storage.port import StorageError, Store, Tx
+from .delivery import as_call, served
+from .inbox import Inbox, Kept, State
+from .port import Bus, BusError, Event, Subscription
+
+#: Answers, of one event, after which it is dead; silence is not counted.
+ATTEMPTS_MAX = 10
+BACKOFF = Backoff(base_s=0.2, max_s=60.0)
+#: How long the outside part of one attempt may take.
+OUTSIDE_TIMEOUT_S = 60.0
+#: Kept events that are being worked on at the same time.
+WORKERS = 32
+#: The inbox is looked at this often at least: time passes there by the database's clock.
+POLL_S = 5.0
+
+
+class Consumer:
+    """One subscription of one service.
+
+    Args:
+        name: of the subscription; its replicas share it.
+        subscribers: what to do with each topic.
+        context: makes what the outside parts may use.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        bus: Bus,
+        name: str,
+        subscribers: Mapping[str, Subscriber],
+        context: Callable[[Call], Context[Any]],
+    ) -> None:
+        self._node = node
+        self._runtime = node.runtime
+        self._store = store
+        self._bus = bus
+        self._name = name
+        self._subscribers = subscribers
+        self._context = context
+        self.inbox = Inbox(name)
+        self._wake = asyncio.Event()
+        self._working: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Subscribe, and take up what is kept."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._work(), context=contextvars.Context()),
+            loop.create_task(self._observe(), context=contextvars.Context()),
+        ]
+        self._subscription = await self._bus.subscribe(
+            self._name, list(self._subscribers), self.receive
+        )
+
+    async def stop(self) -> None:
+        """Stop where it stands; inbox and broker know where to go on."""
+        if self._subscription:
+            await self._subscription.close()
+        running = [*self._tasks, *self._working.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def receive(self, event: Event) -> None:
+        """Apply or keep *event*; once this returns the broker may forget it.
+
+        Raises:
+            StorageError: neither is certain; it is to be delivered again.
+        """
+        subscriber = self._subscribers[event.topic]
+        if subscriber.outside is not None:
+            await self._store.write(lambda tx: self.inbox.keep(tx, event))
+            self._wake.set()
+            return
+        with served(event, self._node.tracer):
+            try:
+                wake = await self._store.write(
+                    lambda tx: self._apply_in_turn(tx, event, subscriber)
+                )
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001  # a function's failure is its event's
+                found = self._explain(event, error)
+                delay_s = BACKOFF.delay_s(1, self._runtime.random)
+                await self._store.write(lambda tx: self.inbox.keep(tx, event, found, delay_s))
+                wake = True
+        if wake:
+            self._wake.set()
+
+    async def _apply_in_turn(self, tx: Tx, event: Event, subscriber: Subscriber) -> bool:
+        """Apply *event* if it is next, else keep it; whether there is something to work on."""
+        head = await self.inbox.applied(tx, event)
+        if event.version <= head:
+            return False
+        if event.version > head + 1 or await self.inbox.is_kept(tx, event):
+            await self.inbox.keep(tx, event)
+            return False
+        return await self._apply(tx, event, subscriber)
+
+    async def _apply(self, tx: Tx, event: Event, subscriber: Subscriber, *result: Any) -> bool:
+        tx.principal, tx.correlation_id = Principal(event.source), event.correlation_id
+        await subscriber.apply(tx, event.message(), *result)
+        more = await self.inbox.advance(tx, event)
+        self._node.metrics.events_applied.labels(event.topic).inc()
+        return more
+
+    async def _work(self) -> None:
+        """Work on what is kept, one event of each aggregate at a time."""
+        while True:
+            self._wake.clear()
+            delay_s: float | None = POLL_S
+            try:
+                due, delay_s = await self._store.read(self._due)
+            except StorageError as error:
+                log.error("the inbox cannot be read", error=str(error))
+                due = []
+            for kept in due:
+                self._begin(kept.event, kept.attempts)
+            try:
+                async with asyncio.timeout(min(POLL_S, POLL_S if delay_s is None else delay_s)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _due(self, tx: Tx) -> tuple[list[Kept], float | None]:
+        return await self.inbox.due(tx, WORKERS + len(self._working))
+
+    def _begin(self, event: Event, attempts: int) -> None:
+        key = (event.topic, event.aggregate)
+        if key in self._working or len(self._working) >= WORKERS:
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._again(event, attempts), context=contextvars.Context()
+        )
+        self._working[key] = task
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._working.pop(key, None)
+            self._wake.set()
+
+        task.add_done_callback(ended)
+
+    async def _again(self, event: Event, attempts: int) -> None:
+        """Try a kept event once."""
+        subscriber = self._subscribers.get(event.topic)
+        if subscriber is None:  # its function is gone from the code
+            await self._store.write(lambda tx: self.inbox.postpone(tx, event, BACKOFF.max_s))
+            return
+        with served(event, self._node.tracer):
+            try:
+                result = await self._outside(event, subscriber)
+                await self._store.write(lambda tx: self._apply_kept(tx, event, subscriber, *result))
+            except StorageError as error:
+                log.error("an event waits for the database", error=str(error))
+                await self._runtime.clock.sleep(BACKOFF.delay_s(3, self._runtime.random))
+            except Exception as error:  # noqa: BLE001  # a function's failure is its event's
+                await self._note_failure(event, attempts, error)
+
+    async def _outside(self, event: Event, subscriber: Subscriber) -> tuple[Any, ...]:
+        """Do the outside part, if there is one; it is another replica's turn only much later."""
+        if subscriber.outside is None:
+            return ()
+        await self._store.write(
+            lambda tx: self.inbox.postpone(tx, event, OUTSIDE_TIMEOUT_S + POLL_S)
+        )
+        deadline = self._runtime.clock.monotonic() + OUTSIDE_TIMEOUT_S
+        call = as_call(event, deadline)
+        async with asyncio.timeout(OUTSIDE_TIMEOUT_S):
+            return (await subscriber.outside(self._context(call), call.request),)
+
+    async def _apply_kept(self, tx: Tx, event: Event, subscriber: Subscriber, *result: Any) -> None:
+        if await self.inbox.applied(tx, event) < event.version:
+            await self._apply(tx, event, subscriber, *result)
+        await self.inbox.remove(tx, event)
+
+    async def _note_failure(self, event: Event, attempts: int, error: Exception) -> None:
+        attempts += 1
+        delay_s = BACKOFF.delay_s(attempts, self._runtime.random)
+        if _is_silence(error):
+            log.warning(
+                "event waits", topic=event.topic, event_id=event.event_id, error=_name(error)
+            )
+            await self._store.write(lambda tx: self.inbox.postpone(tx, event, BACKOFF.max_s / 10))
+            return
+        found = self._explain(event, error)
+        dead = attempts >= ATTEMPTS_MAX
+        await self._store.write(lambda tx: self.inbox.failed(tx, event, found, delay_s, dead))
+        if dead:
+            log.error("event is dead", topic=event.topic, event_id=event.event_id, error=found)
+
+    def _explain(self, event: Event, error: Exception) -> str:
+        """Log what happened; return what may be stored of it: no text of the function's."""
+        self._node.metrics.events_failed.labels(event.topic).inc()
+        error_id = self._runtime.new_id()
+        log.warning(
+            "event failed",
+            topic=event.topic,
+            event_id=event.event_id,
+            error_id=error_id,
+            exc_info=error,
+        )
+        return f"{_name(error)} (error_id {error_id})"
+
+    async def _observe(self) -> None:
+        """Keep the gauges: what is kept here, and what the broker still has for us."""
+        metrics = self._node.metrics
+        while True:
+            try:
+                counts = await self._store.read(self.inbox.counts)
+                for state in State:
+                    metrics.inbox.labels(state.name.lower()).set(counts[state])
+                if self._subscription:
+                    metrics.bus_lag.set(await self._subscription.lag())
+            except (BusError, StorageError) as error:
+                log.debug("no lag is known", error=str(error))
+            await self._runtime.clock.sleep(POLL_S)
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether *error* says nothing about the event: somebody was not there."""
+    if isinstance(error, MeshError):
+        return error.outcome is not Outcome.REFUSED and error.reason != "INTERNAL"
+    return isinstance(error, OSError)  # TimeoutError is one
+
+
+def _name(error: Exception) -> str:
+    return error.reason if isinstance(error, MeshError) else type(error).__name__

@@ -1,0 +1,223 @@
+"""The inbox: events come at least once and in any order; it has them applied once and in order.
+
+For each aggregate it knows the last version that was applied. An event that is next is applied
+in the transaction that says so; one that was applied is dropped; one that is early, or failed,
+is kept until its turn. So redelivery is harmless, and a failure holds up its own aggregate only.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..storage.port import Row, Tx
+from .port import Event
+
+
+class State(enum.IntEnum):
+    """What a kept event waits for."""
+
+    DUE = 0  # is next in its aggregate; its time is `next_at`
+    EARLY = 1  # an earlier one is not applied yet
+    DEAD = 2  # failed too often: an operator decides; those behind it stay EARLY
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An event in the inbox."""
+
+    event: Event
+    state: State
+    attempts: int = 0
+    next_at: float = 0.0
+    error: str = ""
+
+
+_SAME = "subscription = $1 AND topic = $2 AND aggregate = $3"
+_KEPT = (
+    "topic, aggregate, version, event_id, payload, source, created_at, correlation_id,"
+    " traceparent, state, attempts, next_at, error"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """The inbox of one subscription; its methods are parts of a transaction."""
+
+    subscription: str
+
+    async def applied(self, tx: Tx, event: Event) -> int:
+        """Return the last version of the event's aggregate that was applied, 0 if none was."""
+        rows = await tx.execute(
+            f"SELECT version FROM mesh_inbox_heads WHERE {_SAME}", *self._key(event)
+        )
+        return int(rows[0][0]) if rows else 0
+
+    async def is_kept(self, tx: Tx, event: Event) -> bool:
+        """Whether *event* is already here."""
+        rows = await tx.execute(
+            f"SELECT 1 FROM mesh_inbox WHERE {_SAME} AND version = $4",
+            *self._key(event),
+            event.version,
+        )
+        return bool(rows)
+
+    async def keep(self, tx: Tx, event: Event, error: str = "", delay_s: float = 0.0) -> None:
+        """Keep *event* for later, unless it was applied or is kept; *error* if it failed once."""
+        head = await self.applied(tx, event)
+        if event.version <= head:
+            return
+        await tx.execute(
+            f"INSERT INTO mesh_inbox (subscription, {_KEPT})"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+            " ON CONFLICT (subscription, topic, aggregate, version) DO NOTHING",
+            *self._key(event),
+            event.version,
+            event.event_id,
+            event.payload,
+            event.source,
+            event.time,
+            event.correlation_id,
+            event.traceparent,
+            State.DUE if event.version == head + 1 else State.EARLY,
+            int(bool(error)),
+            tx.now() + delay_s,
+            error,
+        )
+
+    async def advance(self, tx: Tx, event: Event) -> bool:
+        """Note that *event* was applied; whether the one after it is here, whose turn it is now."""
+        await tx.execute(
+            "INSERT INTO mesh_inbox_heads (subscription, topic, aggregate, version)"
+            " VALUES ($1, $2, $3, $4) ON CONFLICT (subscription, topic, aggregate)"
+            " DO UPDATE SET version = excluded.version",
+            *self._key(event),
+            event.version,
+        )
+        rows = await tx.execute(
+            f"UPDATE mesh_inbox SET state = $5, next_at = $6 WHERE {_SAME} AND version = $4"
+            " RETURNING version",
+            *self._key(event),
+            event.version + 1,
+            State.DUE,
+            tx.now(),
+        )
+        return bool(rows)
+
+    async def remove(self, tx: Tx, event: Event) -> None:
+        """Forget a kept event."""
+        await tx.execute(
+            f"DELETE FROM mesh_inbox WHERE {_SAME} AND version = $4",
+            *self._key(event),
+            event.version,
+        )
+
+    async def due(self, tx: Tx, limit: int) -> tuple[list[Kept], float | None]:
+        """Return the events whose turn and time it is, and in how many seconds the next one is."""
+        rows = await tx.execute(
+            f"SELECT {_KEPT} FROM mesh_inbox WHERE subscription = $1 AND state = $2"
+            " ORDER BY next_at LIMIT $3",
+            self.subscription,
+            State.DUE,
+            limit,
+        )
+        kept = [_kept(row) for row in rows]
+        due = [one for one in kept if one.next_at <= tx.now()]
+        later = kept[len(due)].next_at - tx.now() if len(due) < len(kept) else None
+        return due, later
+
+    async def postpone(self, tx: Tx, event: Event, delay_s: float) -> None:
+        """Try *event* again later; nothing is known of this attempt, so it is not counted."""
+        await self._set(tx, event, "next_at = $5", tx.now() + delay_s)
+
+    async def failed(self, tx: Tx, event: Event, error: str, delay_s: float, dead: bool) -> None:
+        """Count a failed attempt; try *event* again later, or, *dead*, only when told to."""
+        await self._set(
+            tx,
+            event,
+            "attempts = attempts + 1, error = $5, next_at = $6, state = $7",
+            error,
+            tx.now() + delay_s,
+            State.DEAD if dead else State.DUE,
+        )
+
+    async def dead(self, tx: Tx, after: Sequence[str], limit: int) -> list[tuple[Kept, int]]:
+        """Return dead events with the number of those behind each, ordered by topic, aggregate."""
+        rows = await tx.execute(
+            f"SELECT {_KEPT}, (SELECT COUNT(*) FROM mesh_inbox AS behind"
+            " WHERE behind.subscription = dead.subscription AND behind.topic = dead.topic"
+            " AND behind.aggregate = dead.aggregate AND behind.version > dead.version)"
+            " FROM mesh_inbox AS dead WHERE subscription = $1 AND state = $2"
+            " AND (topic > $3 OR (topic = $3 AND aggregate > $4))"
+            " ORDER BY topic, aggregate LIMIT $5",
+            self.subscription,
+            State.DEAD,
+            *after,
+            limit,
+        )
+        return [(_kept(row[:-1]), row[-1]) for row in rows]
+
+    async def of(self, tx: Tx, topic: str, aggregate: str, limit: int) -> list[Kept]:
+        """Return what is kept of one aggregate, in order."""
+        rows = await tx.execute(
+            f"SELECT {_KEPT} FROM mesh_inbox WHERE {_SAME} ORDER BY version LIMIT $4",
+            self.subscription,
+            topic,
+            aggregate,
+            limit,
+        )
+        return [_kept(row) for row in rows]
+
+    async def redrive(self, tx: Tx, topic: str, aggregate: str) -> bool:
+        """Let the dead event of an aggregate be tried again now; false if there is none."""
+        rows = await tx.execute(
+            f"UPDATE mesh_inbox SET state = $4, attempts = 0, next_at = $5 WHERE {_SAME}"
+            " AND state = $6 RETURNING version",
+            self.subscription,
+            topic,
+            aggregate,
+            State.DUE,
+            tx.now(),
+            State.DEAD,
+        )
+        return bool(rows)
+
+    async def counts(self, tx: Tx) -> dict[State, int]:
+        """Return how many events are kept in each state."""
+        rows = await tx.execute(
+            "SELECT state, COUNT(*) FROM mesh_inbox WHERE subscription = $1 GROUP BY state",
+            self.subscription,
+        )
+        return {**dict.fromkeys(State, 0), **{State(state): count for state, count in rows}}
+
+    async def _set(self, tx: Tx, event: Event, what: str, *values: Any) -> None:
+        await tx.execute(
+            f"UPDATE mesh_inbox SET {what} WHERE {_SAME} AND version = $4",
+            *self._key(event),
+            event.version,
+            *values,
+        )
+
+    def _key(self, event: Event) -> tuple[str, str, str]:
+        return (self.subscription, event.topic, event.aggregate)
+
+
+def _kept(row: Row) -> Kept:
+    topic, aggregate, version, event_id, payload, source, time, correlation_id, traceparent = row[
+        :9
+    ]
+    state, attempts, next_at, error = row[9:]
+    event = Event(
+        topic=topic,
+        aggregate=aggregate,
+        version=version,
+        event_id=event_id,
+        payload=bytes(payload),
+        source=source,
+        time=time,
+        correlation_id=correlation_id,
+        traceparent=traceparent,
+    )
+    return Kept(event, State(state), attempts, next_at, error)
