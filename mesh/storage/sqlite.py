@@ -9,7 +9,6 @@ each of them still is atomic, isolated and durable before its caller hears of it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import os
 from collections import deque
@@ -21,15 +20,14 @@ import apsw
 
 from ..runtime.clock import Runtime
 from .migrate import Migration
-from .port import ForeignAwaitError, StorageError, Tx, Work
+from .port import StorageError, Tx, Work
 from .sqlite_file import FILE_ERRORS, GuardedConnection, SqliteFile, lock_file, translate
+from .waiting import QUEUE_LIMIT, Waiting, refuse
 
 T = TypeVar("T")
 
 #: A group takes no new work after this long, so that its first member is not kept waiting.
 GROUP_TIME_S = 0.005
-#: Waiting works beyond this are turned away rather than queued.
-QUEUE_LIMIT = 10_000
 
 
 class SqliteTx(Tx):
@@ -67,32 +65,6 @@ class SqliteTx(Tx):
         return self._runtime.new_id()
 
 
-class _Waiting:
-    """A work in the queue, and whom to tell."""
-
-    __slots__ = ("context", "future", "result", "work")
-
-    def __init__(self, work: Work[Any], future: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.future = future
-        self.context = contextvars.copy_context()
-        self.result: Any = None
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the caller, if it still waits, that nothing of its work is in."""
-        if self.future.done():
-            return
-        if isinstance(error, asyncio.CancelledError):
-            self.future.cancel()
-        else:
-            self.future.set_exception(error)
-
-    def succeed(self) -> None:
-        """Tell the caller, if it still waits, that its work is durable."""
-        if not self.future.done():
-            self.future.set_result(self.result)
-
-
 class SqliteStore:
     """A SQLite database file, open in this process only.
 
@@ -108,9 +80,9 @@ class SqliteStore:
     def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
         self._name = path.name
         self._runtime = runtime
-        self._queue: deque[_Waiting] = deque()
-        self._group: list[_Waiting] = []
-        self._alone: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
+        self._group: list[Waiting] = []
+        self._alone: deque[Waiting] = deque()
         self._groups: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
         self._closed = False
@@ -151,7 +123,7 @@ class SqliteStore:
         if len(self._queue) >= QUEUE_LIMIT:
             raise StorageError(f"{self._name}: {QUEUE_LIMIT} transactions are waiting")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(work, loop.create_future())
+        waiting = Waiting(work)
         self._queue.append(waiting)
         if self._groups is None:
             # In a fresh context: the groups belong to no single caller.
@@ -245,7 +217,7 @@ class SqliteStore:
         if self._changed and not self._changed.done():
             self._changed.set_result(None)
 
-    def _run_work(self, waiting: _Waiting) -> None:
+    def _run_work(self, waiting: Waiting) -> None:
         """Run one work in its savepoint; if it ends well it joins the group."""
         if waiting.future.done():  # cancelled while it waited
             return
@@ -268,7 +240,7 @@ class SqliteStore:
             control("RELEASE work")
 
 
-def _tell(group: Sequence[_Waiting], failed: apsw.ConstraintError | None) -> None:
+def _tell(group: Sequence[Waiting], failed: apsw.ConstraintError | None) -> None:
     """Tell the callers of *group* how its COMMIT ended."""
     for waiting in group:
         waiting.fail(failed) if failed else waiting.succeed()
@@ -285,10 +257,4 @@ def _drive(work: Awaitable[T]) -> T:
         awaited = coroutine.send(None)
     except StopIteration as stop:
         return cast("T", stop.value)
-    if isinstance(awaited, asyncio.Future):
-        awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task that resumes does
-    error = ForeignAwaitError(awaited)
-    with contextlib.suppress(BaseException):  # whatever it makes of it, this is what went wrong
-        coroutine.throw(error)
-        coroutine.close()
-    raise error
+    raise refuse(coroutine, awaited)
