@@ -1,0 +1,38 @@
+"""The power fails, again and again, while transactions share COMMITs.
+
+A database lives through a chain of power cuts. From the log of each of its lives several cuts are
+tried, at any operation of its opening, its work and its closing; it goes on from the last one.
+`make soak` does the same for many databases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.disk.lives import Life, Tally, cut_again_and_again
+
+#: Databases, the lives of each, and the power cuts in each life: 100 in all.
+SEEDS, LIVES, CUTS = range(5), 5, 4
+
+
+def tally(folder: Path, how: Life) -> Tally:
+    """What is found in all databases."""
+    total = Tally()
+    for seed in SEEDS:
+        total += cut_again_and_again(folder / str(seed), seed, LIVES, CUTS, how)
+    return total
+
+
+def test_nothing_acknowledged_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tally(tmp_path, Life())
+    with capsys.disabled():
+        print(f"\n{found}")
+    assert found.wrong == []
+    assert found.cuts == 100
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
+def test_with_less_than_full_synchronisation_it_is(synchronous: str, tmp_path: Path) -> None:
+    assert tally(tmp_path, Life(synchronous)).wrong
