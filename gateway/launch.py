@@ -84,6 +84,8 @@ def exec_envoy(config: Path, *, drain_s: int) -> NoReturn:
             *("--concurrency", "1"),
             *("--log-level", "warning"),
             *("--drain-time-s", str(drain_s)),
+            # The next answer on a connection says that it is closed, not one of the next.
+            *("--drain-strategy", "immediate"),
             # An access log that can be read while it is written.
             *("--file-flush-interval-msec", "1000"),
             # Else a second Envoy on this machine is refused, whatever its ports.

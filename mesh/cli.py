@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 
@@ -86,12 +85,11 @@ def _health(config: Config, service: str) -> int:
 
 
 def _ps(config: Config, service: str | None) -> int:
-    from .runtime.supervisor import pids_file
+    from .runtime.presence import running
 
-    try:
-        pids = json.loads(pids_file(config.data_dir).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"nothing is up on {config.data_dir}") from None
+    pids = running(config.data_dir)
+    if not pids:
+        raise ConfigError(f"nothing is up on {config.data_dir}")
     if service is not None:
         if service not in pids:
             raise ConfigError(f"no process {service!r}; there are {', '.join(pids)}")

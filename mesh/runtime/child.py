@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..layers.backoff import Backoff
 from .clock import Runtime
+from .health import Health
 
 #: Between a death and the restart; a child that lived this long starts over with short delays.
 RESTART = Backoff(base_s=0.5, max_s=10.0)
 HEALTHY_AFTER_S = 30.0
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
+READY_PROBE_S = 1.0
 STOP_TIMEOUT_S = 20.0
+#: A child that serves is asked this often whether it still answers. One that is silent so many
+#: times in a row is frozen, and killed: worse than dead, since its neighbours wait for it.
+PROBE_EVERY_S = 5.0
+PROBE_TIMEOUT_S = 3.0
+SILENT_MAX = 4
 #: How much of its log is shown when a child dies.
 TAIL_LINES = 8
 
@@ -34,13 +40,19 @@ class ChildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run. `ready` answers whether it serves."""
+    """What to run.
+
+    probe: asks it how it is, and waits for so many seconds. drain: a command that has it finish
+    what is under way, run before it is asked to end. inherited: descriptors that it shall hold.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
-    ready: Callable[[], Awaitable[bool]]
+    probe: Callable[[float], Awaitable[Health]]
+    drain: Sequence[str] = ()
+    inherited: Sequence[int] = ()
 
 
 class Child:
@@ -77,27 +89,44 @@ class Child:
         if self._keeper:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)  # it may be starting one
-        process = self._process
-        if process is None or process.returncode is not None:
+        if self.pid is None:
             return
-        process.send_signal(signal.SIGTERM)
+        if self.spec.drain:
+            await self._drain()
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            self._process.send_signal(signal.SIGTERM)
+        await self._wait_for(self._process, "stop")
+
+    async def _drain(self) -> None:
+        try:
+            await self._wait_for(await self._run(self.spec.drain), "drain")
+        except ChildError as error:
+            self._say(str(error))
+
+    async def _wait_for(self, process: asyncio.subprocess.Process, what: str) -> None:
+        """Wait until *process* has ended; kill it if it takes too long."""
         try:
             await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
-            self._say(f"{self.spec.name}: did not stop in {STOP_TIMEOUT_S:.0f} s, killed")
+            self._say(f"{self.spec.name}: did not {what} in {STOP_TIMEOUT_S:.0f} s, killed")
             process.kill()
             await process.wait()
 
     async def _spawn(self) -> None:
+        self._process = await self._run(self.spec.command)
+
+    async def _run(self, command: Sequence[str]) -> asyncio.subprocess.Process:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab") as log:
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self.spec.command,
+                return await asyncio.create_subprocess_exec(
+                    *command,
                     env=dict(self.spec.environment),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    pass_fds=self.spec.inherited,
                     start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
                     preexec_fn=die_with_parent(),
                 )
@@ -108,7 +137,7 @@ class Child:
         process, monotonic = self._process, self._runtime.clock.monotonic
         assert process is not None
         ends = monotonic() + READY_TIMEOUT_S
-        while not await self.spec.ready():
+        while await self.spec.probe(READY_PROBE_S) is not Health.SERVES:
             if process.returncode is not None:
                 raise ChildError(f"{self.spec.name} {_how(process.returncode)}{self._tail()}")
             if monotonic() > ends:
@@ -120,9 +149,8 @@ class Child:
     async def _keep(self) -> None:
         deaths = 0
         while True:
-            assert self._process is not None
             began = self._runtime.clock.monotonic()
-            code = await self._process.wait()
+            code = await self._ended()
             if self._stopping:
                 return
             lived_s = self._runtime.clock.monotonic() - began
@@ -138,6 +166,20 @@ class Child:
                 self._say(str(error))
             else:
                 self._say(f"{self.spec.name} serves again (pid {self.pid})")
+
+    async def _ended(self) -> int:
+        """Return the status it ended with; if it freezes, that is its end."""
+        assert self._process is not None
+        silent = 0
+        while silent < SILENT_MAX:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self._process.wait(), PROBE_EVERY_S)
+            heard = await self.spec.probe(PROBE_TIMEOUT_S)
+            silent = silent + 1 if heard is Health.SILENT else 0
+        self._say(f"{self.spec.name} {Health.SILENT.value} any more, killed")
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()
 
     def _tail(self) -> str:
         try:
@@ -159,23 +201,11 @@ def die_with_parent() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
     parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl  # now: a forked child should load nothing
 
     def ask() -> None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
 
     return ask
-
-
-async def answers_http(url: str) -> bool:
-    """Whether *url* answers 200."""
-
-    def ask() -> bool:
-        try:
-            with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310  # our own URL
-                return bool(reply.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
-
-    return await asyncio.to_thread(ask)

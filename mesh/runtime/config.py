@@ -53,13 +53,15 @@ class ServiceConfig:
 class ProcessConfig:
     """Another process of the system.
 
-    `ready` is a URL that answers 200 once it serves. It runs `when` a variable is set to
-    something but 0, or `unless` one is.
+    `ready` is a URL that answers 200 once it serves. `drain` is a command that returns when what
+    it has under way is finished; it is run before the process is asked to end. It runs `when` a
+    variable is set to something but 0, or `unless` one is.
     """
 
     name: str
     command: tuple[str, ...]
     ready: str = ""
+    drain: tuple[str, ...] = ()
     first: bool = False
     when: str = ""
     unless: str = ""
@@ -208,7 +210,8 @@ def _check_file(config: Config, path: Path, offset: int) -> None:
         raise ConfigError(f"{path}: {name} is both a service and a process")
     words = config.words()
     for process in config.processes.values():
-        _check_words(f"{path}: [process.{process.name}]", (*process.command, process.ready), words)
+        texts = (*process.command, *process.drain, process.ready)
+        _check_words(f"{path}: [process.{process.name}]", texts, words)
     _check_words(f"{path}: [welcome]", config.welcome, words)
 
 
@@ -240,6 +243,7 @@ def _process(name: str, table: Table) -> ProcessConfig:
         name=name,
         command=table.texts("command", None),
         ready=table.take("ready", str, ""),
+        drain=table.texts("drain"),
         first=table.take("first", bool, default=False),
         when=table.take("when", str, ""),
         unless=table.take("unless", str, ""),

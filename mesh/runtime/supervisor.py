@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import functools
-import json
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ..layers.identity import make_token
-from .child import Child, ChildError, Spec, answers_http, die_with_parent
+from . import presence
+from .child import STOP_TIMEOUT_S, Child, ChildError, Spec, die_with_parent
 from .clock import Runtime
 from .config import Config, ConfigError, ProcessConfig
-from .health import serves
+from .health import Health, probe, probe_http
 from .ports import hold
 
 EXIT_INTERRUPTED = 130
 #: How long the welcome may take to end after Ctrl-C.
 WELCOME_STOP_S = 10.0
+#: The processes of a supervisor that was killed drain one beside the other.
+ORPHANS_STOP_S = STOP_TIMEOUT_S + 5.0
+POLL_S = 0.1
 
 
 class Supervisor:
@@ -42,24 +43,58 @@ class Supervisor:
         self._secret = config.token_secret or secrets.token_hex(32)
         self._stages: list[list[Child]] = []
         self._stop = asyncio.Event()
+        self._lock: int | None = None
 
     async def run(self, welcome: bool) -> int:
         """Start everything, welcome, stay up until asked to stop; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
-        with only_one(self._config.data_dir):
-            held = self._hold_ports()
-            try:
-                return await self._run(welcome)
-            finally:
-                self._say("stopping")
-                for stage in reversed(self._stages):
-                    await asyncio.gather(*(child.stop() for child in stage))
-                self._pids_file.unlink(missing_ok=True)
-                for keeper in held:
-                    keeper.close()
-                self._say("stopped; the data stays in " + str(self._config.data_dir))
+        await self._or_stop(self._claim())
+        if self._lock is None:
+            return EXIT_INTERRUPTED
+        try:
+            return await self._hold_and_run(welcome)
+        finally:
+            os.close(self._lock)
+
+    async def _hold_and_run(self, welcome: bool) -> int:
+        held = self._hold_ports()
+        try:
+            return await self._run(welcome)
+        finally:
+            self._say("stopping")
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(child.stop() for child in stage))
+            presence.forget_pids(self._config.data_dir)
+            for keeper in held:
+                keeper.close()
+            self._say("stopped; the data stays in " + str(self._config.data_dir))
+
+    async def _claim(self) -> None:
+        """Take the data directory, once the processes of a supervisor that was killed have ended.
+
+        Raises:
+            ConfigError: another supervisor has it, or they do not end.
+        """
+        data_dir = self._config.data_dir
+        ends = self._runtime.clock.monotonic() + ORPHANS_STOP_S
+        waits = False
+        while (lock := presence.claim(data_dir)) is None:
+            if presence.supervisor_runs(data_dir):
+                raise ConfigError(f"another `mesh up` runs on {data_dir}")
+            if not waits:
+                self._say("the last `mesh up` was killed: waiting until its processes have ended")
+            if self._runtime.clock.monotonic() > ends:
+                left = presence.running(data_dir).items()
+                named = ", ".join(f"{name} ({pid})" for name, pid in left) or "unknown ones"
+                raise ConfigError(
+                    f"processes of the last `mesh up` on {data_dir} do not end: {named}."
+                    " End them with kill -9"
+                )
+            waits = True
+            await self._runtime.clock.sleep(POLL_S)
+        self._lock = lock
 
     async def _run(self, welcome: bool) -> int:
         began = self._runtime.clock.monotonic()
@@ -124,25 +159,30 @@ class Supervisor:
         name = names[0] if len(names) == 1 else "all"
         addresses = [self._config.address_of(n) for n in names]
 
-        async def ready() -> bool:
-            return all([await serves(address) for address in addresses])
+        async def ask(timeout_s: float) -> Health:
+            heard = [await probe(address, timeout_s) for address in addresses]
+            return next((one for one in heard if one is not Health.SERVES), Health.SERVES)
 
         return Spec(
             name=name,
             command=[sys.executable, "-m", "mesh", "run", *names],
             environment={**os.environ, **self._tracing, "MESH_TOKEN_SECRET": self._secret},
             log=self._log(name),
-            ready=ready,
+            probe=ask,
+            inherited=self._inherited,
         )
 
     def _process(self, process: ProcessConfig) -> Spec:
         words = self._config.words()
+        url = process.ready.format_map(words)
         return Spec(
             name=process.name,
             command=[word.format_map(words) for word in process.command],
             environment={**os.environ, "MESH_TOKEN": make_token(self._secret, process.name)},
             log=self._log(process.name),
-            ready=functools.partial(answers_http, process.ready.format_map(words)),
+            probe=lambda timeout_s: probe_http(url, timeout_s),
+            drain=[word.format_map(words) for word in process.drain],
+            inherited=self._inherited,
         )
 
     async def _welcome(self) -> None:
@@ -176,18 +216,16 @@ class Supervisor:
         return self._config.data_dir / "logs" / f"{name}.log"
 
     @property
-    def _pids_file(self) -> Path:
-        return pids_file(self._config.data_dir)
+    def _inherited(self) -> list[int]:
+        return [] if self._lock is None else [self._lock]
 
     def _write_pids(self) -> None:
         pids = {c.spec.name: c.pid for stage in self._stages for c in stage if c.pid}
-        fresh = self._pids_file.with_suffix(".new")
-        fresh.write_text(json.dumps(pids, indent=1))
-        fresh.replace(self._pids_file)
+        presence.write_pids(self._config.data_dir, pids)
 
     def _hold_ports(self) -> list[socket.socket]:
         """Keep every port for its listener, also while that is being restarted."""
-        used = "".join(text for p in self._wanted() for text in (*p.command, p.ready))
+        used = "".join(text for p in self._wanted() for text in (*p.command, *p.drain, p.ready))
         held: list[socket.socket] = []
         taken: list[str] = []
         for port, name in self._config.listeners():
@@ -202,23 +240,6 @@ class Supervisor:
                 " with MESH_PORT_OFFSET=1000"
             )
         return held
-
-
-def pids_file(data_dir: Path) -> Path:
-    """Return where the supervisor keeps name -> process id, as JSON."""
-    return data_dir / "pids.json"
-
-
-@contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory; another supervisor on it is an error."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"another `mesh up` runs on {data_dir}") from None
-        yield
 
 
 async def up(config: Config, *, one_process: bool, welcome: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
@@ -31,9 +32,8 @@ class Telemetry:
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service}), shutdown_on_exit=False
         )
-        self._provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(insecure=endpoint.startswith("http://")))
-        )
+        self._exporter = OTLPSpanExporter(insecure=endpoint.startswith("http://"))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.tracer = self._provider.get_tracer("mesh")
 
     async def close(self, offload: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
@@ -41,5 +41,11 @@ class Telemetry:
         provider = self._provider
         if provider is None:
             return
-        await offload(lambda: provider.force_flush(int(FLUSH_TIMEOUT_S * 1000)))
-        provider.shutdown()
+        # The SDK's own flush knows no limit; without its exporter it has nothing to wait for.
+        flush = asyncio.ensure_future(offload(provider.force_flush))
+        try:
+            await asyncio.wait_for(asyncio.shield(flush), FLUSH_TIMEOUT_S)
+        except TimeoutError:
+            self._exporter.shutdown()
+            await flush
+        await offload(provider.shutdown)

@@ -16,6 +16,7 @@ from typing import Final
 from mesh.runtime.ports import hold
 from tests.docs.fences import ROOT
 from tests.e2e.system import OFFSETS, eventually
+from tests.support.children import start
 
 START_S: Final = 180.0
 STOP_S: Final = 60.0
@@ -80,7 +81,7 @@ def _start(checkout: Path, log: Path) -> tuple[FirstDay, subprocess.Popen[bytes]
     inherited = {n: v for n, v in os.environ.items() if not n.startswith(_OURS)}
     environment = {**inherited, "MESH_PORT_OFFSET": str(offset)}
     with log.open("wb") as output:
-        make = subprocess.Popen(
+        make = start(
             ["make", "run"],
             cwd=checkout,
             env=environment,

@@ -37,7 +37,10 @@ class Shell:
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._type(f"set -euo pipefail; trap 'status=$?; echo; echo \"{_DONE}$status $PWD\"' EXIT")
+        ended = f'echo; echo "{_DONE}$status $PWD"'
+        # Its jobs end with it, also where it ends because we were killed: then nobody hears it.
+        trap = f"status=$?; trap : PIPE; {{ {ended}; }} || :; kill 0"
+        self._type(f"set -euo pipefail; trap '{trap}' EXIT")
 
     def run(self, block: str) -> str:
         """Type *block*; return what is printed until it ends. A command that fails ends it."""

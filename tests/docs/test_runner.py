@@ -1,16 +1,19 @@
 """The pages' tests fail where they should."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.fences import Fence
+from tests.docs.fences import ROOT, Fence
 from tests.docs.first_day import FirstDay
 from tests.docs.shell import Shell
 from tests.docs.shown import missing
 from tests.docs.test_pages import Reader
+from tests.e2e.system import eventually
 
 
 @pytest.fixture
@@ -54,6 +57,22 @@ def test_a_jobs_end_is_waited_for(tmp_path: Path) -> None:
     shell.run(f'sh -c "{job}" &\nuntil test -e begun; do sleep 0.05; done\n')
     shell.close()
     assert (tmp_path / "ended").exists()
+
+
+def test_killed_it_takes_its_jobs_with_it(tmp_path: Path) -> None:
+    job = "trap 'touch ended; exit' TERM; touch begun; while :; do sleep 0.05; done"
+    (tmp_path / "job.sh").write_text(job)
+    block = "sh job.sh >/dev/null 2>&1 &\nuntil test -e begun; do sleep 0.05; done\n"
+    reader = (
+        "import os, pathlib, time; from tests.docs.shell import Shell\n"
+        f"here = pathlib.Path({str(tmp_path)!r}); shell = Shell(here, os.environ, here)\n"
+        f"shell.run({block!r}); print('runs', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", reader], cwd=ROOT, stdout=subprocess.PIPE) as test:
+        assert test.stdout
+        assert test.stdout.readline() == b"runs\n"
+        test.kill()
+    eventually((tmp_path / "ended").exists)
 
 
 def test_numbers_must_be_right_and_times_need_not() -> None:

@@ -25,6 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.runtime import config as configuration
 from mesh.runtime.config import ADMIN_PORT_OFFSET, Config
+from tests.support import children
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class System:
 
     data: Path
     config: Config
+    flags: Sequence[str]
     environment: Mapping[str, str]
     supervisor: subprocess.Popen[bytes]
     http: httpx.Client = field(repr=False)
@@ -102,7 +104,7 @@ class System:
     def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start one of the project's programs beside the system; what it says goes to *log*."""
         with log.open("wb") as output:
-            return subprocess.Popen(
+            return children.start(
                 command, cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
@@ -134,6 +136,17 @@ class System:
         pid = self.pids[process]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def kill_supervisor(self) -> None:
+        """Kill `mesh up` itself with -9; its processes learn of it from the system (Linux)."""
+        self.supervisor.kill()
+        self.supervisor.wait()
+
+    def start_again(self) -> None:
+        """Run `mesh up` once more, on the same ports and data; return when all of it serves."""
+        self.supervisor = _run_up(self.data, self.flags, self.environment)
+        eventually(self.is_up_or_ended, within_s=START_S)
+        assert self.supervisor.poll() is None, self.said()
 
     def wait_restarted(self, process: str, old_pid: int, *services: str) -> None:
         """Wait until the supervisor has put another in its place, and *services* serve."""
@@ -218,17 +231,23 @@ def _start(data: Path, flags: Sequence[str], variables: Mapping[str, str]) -> Sy
 
 def _launch(data: Path, flags: Sequence[str], environment: Mapping[str, str]) -> System:
     config = configuration.load(environment)
+    supervisor = _run_up(data, flags, environment)
+    gateway = f"http://127.0.0.1:{config.ports['gateway']}"
+    http = httpx.Client(base_url=gateway, timeout=REQUEST_S)
+    return System(data, config, flags, environment, supervisor, http)
+
+
+def _run_up(
+    data: Path, flags: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     with (data / "up.log").open("wb") as log:
-        supervisor = subprocess.Popen(
+        return children.start(
             (sys.executable, "-m", "mesh", "up", "--no-welcome", *flags),
             cwd=ROOT,
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    gateway = f"http://127.0.0.1:{config.ports['gateway']}"
-    http = httpx.Client(base_url=gateway, timeout=REQUEST_S)
-    return System(data, config, environment, supervisor, http)
 
 
 def _environment(data: Path, offset: int, variables: Mapping[str, str]) -> dict[str, str]:

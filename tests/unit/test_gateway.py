@@ -266,3 +266,13 @@ def test_the_rest_page_lists_every_method() -> None:
     page = (ROOT / "docs" / "rest.md").read_text()
     listed = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \|", page, re.MULTILINE))
     assert listed == {method.rest for method in exposed()}
+
+
+def test_a_drain_without_an_envoy_says_so() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        command = [sys.executable, "-m", "gateway.drain", "--admin-port", f"{port}"]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"no Envoy answers on port {port}: ")

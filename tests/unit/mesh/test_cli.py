@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh import cli
+from mesh.runtime import presence
 from mesh.runtime.config import ENVIRONMENT
 
 from .programs import Folder, until
@@ -205,18 +207,37 @@ def test_health_of_nobody(folder: Folder, capsys: pytest.CaptureFixture[str]) ->
     assert "does not serve" in capsys.readouterr().out
 
 
+class Sleeper:
+    """A process that does nothing until it is told to end."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self.pid = self._process.pid
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
 def test_ps(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.service("one")
     assert cli.main(["ps"]) == 2
     assert capsys.readouterr().err == "error: nothing is up on .data\n"
-    Path(".data").mkdir()
-    Path(".data/pids.json").write_text('{"one": 11, "gateway": 222}')
+    sleeper, gone = Sleeper(), Sleeper()
+    gone.end()
+    presence_of = {"one": sleeper.pid, "gateway": os.getpid(), "gone": gone.pid}
+    lock = presence.claim(Path(".data"))
+    assert lock is not None
+    presence.write_pids(Path(".data"), presence_of)
     assert cli.main(["ps"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["one", "11"],
-        ["gateway", "222"],
+        ["one", f"{sleeper.pid}"],
+        ["gateway", f"{os.getpid()}"],
     ]
     assert cli.main(["ps", "one"]) == 0
-    assert capsys.readouterr().out == "11\n"
+    assert capsys.readouterr().out == f"{sleeper.pid}\n"
     assert cli.main(["ps", "two"]) == 2
     assert capsys.readouterr().err == "error: no process 'two'; there are one, gateway\n"
+    os.close(lock)  # as the end of the last of them does
+    assert cli.main(["ps"]) == 2
+    assert capsys.readouterr().err == "error: nothing is up on .data\n"
+    sleeper.end()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ import pytest
 from mesh.layers.backoff import Backoff
 from mesh.runtime import child as child_module
 from mesh.runtime import supervisor as supervisor_module
-from mesh.runtime.child import Child, ChildError, Spec, answers_http
+from mesh.runtime.child import Child, ChildError, Spec
 from mesh.runtime.clock import Runtime
-from mesh.runtime.config import Config
+from mesh.runtime.config import Config, ConfigError
+from mesh.runtime.health import Health, probe, probe_http
 from mesh.runtime.supervisor import EXIT_INTERRUPTED, Supervisor
 
 from .programs import PATIENCE_S, Folder, free_port, until
@@ -258,8 +261,76 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(folder: Folder) -> 
     up.wait()
     gone = {"stopped early", "stopped late", "stopped welcome"}
     until(lambda: gone <= set(folder.journal), "all stop")
+    until(lambda: folder.mesh("ps").returncode == 2, "nothing is up any more")
+    assert folder.mesh("ps").stderr == "error: nothing is up on .data\n"
     folder.up().poll()
     folder.until_said("2 processes serve")  # and the next one can start
+
+
+SLOW_TO_STOP = """
+import pathlib, signal, sys, time
+def stop(*_):
+    while not pathlib.Path("may-stop").exists():
+        time.sleep(0.01)
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+exec(open("fake.py").read().replace("signal.signal(signal.SIGTERM, stop)", ""))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's death")
+def test_the_next_one_waits_for_the_processes_of_one_that_was_killed(folder: Folder) -> None:
+    (folder.path / "slow.py").write_text(SLOW_TO_STOP)
+    folder.process("slow", command=["{python}", "slow.py", "slow", "{slow}"])
+    up = folder.up()
+    folder.until_said("1 processes serve")
+    pid = folder.pid("slow")
+    up.kill()
+    up.wait()
+    assert folder.mesh("ps").stdout.split() == ["slow", f"{pid}"]  # it is still there
+    again = folder.up()
+    folder.until_said("waiting until its processes have ended")
+    assert folder.pid("slow") == pid
+    (folder.path / "may-stop").touch()
+    folder.until_said("1 processes serve")
+    assert folder.pid("slow") != pid
+    assert folder.stop(again) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's death")
+def test_processes_that_do_not_end_are_named_and_waiting_can_be_interrupted(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.path / "slow.py").write_text(SLOW_TO_STOP)
+    folder.process("slow", command=["{python}", "slow.py", "slow", "{slow}"])
+    up = folder.up()
+    folder.until_said("1 processes serve")
+    pid = folder.pid("slow")
+    up.kill()
+    up.wait()
+    waiting = folder.up()
+    folder.until_said("waiting until")
+    assert folder.stop(waiting) == EXIT_INTERRUPTED
+    assert "Traceback" not in folder.said
+
+    monkeypatch.setattr(supervisor_module, "ORPHANS_STOP_S", 0.0)
+    supervisor = Supervisor(Config(services={}, data_dir=folder.path / ".data"), print, False)
+    with pytest.raises(ConfigError, match=rf"do not end: slow \({pid}\)\. End them with kill -9"):
+        asyncio.run(supervisor.run(welcome=False))
+    (folder.path / "may-stop").touch()
+    until(lambda: folder.mesh("ps").returncode == 2, "it ends")
+
+
+# --- drain --------------------------------------------------------------------------------------
+
+
+def test_what_is_to_be_drained_is_drained_first(folder: Folder) -> None:
+    drain = ["{python}", "-c", "open('journal', 'a').write('drained one\\n')"]
+    folder.process("one", more=f"drain = {json.dumps(drain)}")
+    up = folder.up()
+    folder.until_said("1 processes serve")
+    assert folder.stop(up) == 0
+    assert folder.journal[-2:] == ["drained one", "stopped one"]
 
 
 # --- one child ----------------------------------------------------------------------------------
@@ -283,6 +354,7 @@ class Said(list[str]):
 
 
 StartChild = Callable[..., Child]
+Probe = Callable[[float], Awaitable[Health]]
 
 
 @pytest.fixture
@@ -295,12 +367,12 @@ async def child(tmp_path: Path, said: Said) -> AsyncIterator[StartChild]:
     """Make children that run a script and are ready when a file is there, or at once."""
     made: list[Child] = []
 
-    def make(script: str, ready: Callable[[], Awaitable[bool]] | None = None) -> Child:
-        async def at_once() -> bool:
-            return True
+    def make(script: str, probe: Probe | None = None) -> Child:
+        async def at_once(timeout_s: float) -> Health:
+            return Health.SERVES
 
         command = [sys.executable, "-c", script]
-        spec = Spec("one", command, dict(os.environ), tmp_path / "one.log", ready or at_once)
+        spec = Spec("one", command, dict(os.environ), tmp_path / "one.log", probe or at_once)
         made.append(Child(spec, Runtime(), said))
         return made[-1]
 
@@ -318,8 +390,8 @@ async def test_a_child_that_ignores_the_drain_is_killed(
     monkeypatch.setattr(child_module, "STOP_TIMEOUT_S", 0.05)
     there = tmp_path / "there"
 
-    async def ready() -> bool:
-        return there.exists()
+    async def ready(timeout_s: float) -> Health:
+        return Health.SERVES if there.exists() else Health.NOT_YET
 
     ignore = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); open({str(there)!r}, 'w')"
     one = child(f"import signal; {ignore}; {SLEEP}", ready)
@@ -329,11 +401,76 @@ async def test_a_child_that_ignores_the_drain_is_killed(
     assert one.pid is None
 
 
+@pytest.mark.parametrize(
+    ("drain", "expected"),
+    [
+        (["no-such-program"], "one cannot be run: [Errno 2]"),
+        ([sys.executable, "-c", "import time; time.sleep(3600)"], "one: did not drain in 0 s"),
+    ],
+)
+async def test_a_drain_that_fails_does_not_keep_a_child_from_being_stopped(
+    child: StartChild, said: Said, monkeypatch: pytest.MonkeyPatch, drain: list[str], expected: str
+) -> None:
+    one = child(SLEEP)
+    await one.start()
+    one.spec = replace(one.spec, drain=drain)
+    monkeypatch.setattr(child_module, "STOP_TIMEOUT_S", 0.05)
+    await one.stop()
+    assert any(expected in line for line in said)
+    assert one.pid is None
+
+
+# --- frozen -------------------------------------------------------------------------------------
+
+
+async def test_a_child_that_is_silent_for_long_is_killed_and_restarted(
+    child: StartChild, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(child_module, "RESTART", Backoff(base_s=0.01, max_s=0.01))
+    # Refusing to serve is an answer, and an answer starts the count anew.
+    silent, other = [Health.SILENT] * 3, [Health.NOT_YET, Health.SERVES]
+    heard = iter([Health.SERVES, *silent, *other, *silent, *other, *silent, Health.SILENT])
+    asked = 0
+
+    async def probe(timeout_s: float) -> Health:
+        nonlocal asked
+        asked += 1
+        return next(heard, Health.SERVES)
+
+    one = child(SLEEP, probe)
+    await one.start()
+    pid = one.pid
+    await said.until("one serves again")
+    assert said[:2] == [
+        "one does not answer any more, killed",
+        "one was killed by SIGKILL; restarting in 0.0 s",
+    ]
+    assert asked >= 15
+    assert one.pid != pid
+
+
+@pytest.mark.parametrize("ask", [probe_http, probe])
+async def test_who_takes_connections_and_says_nothing_is_silent(
+    ask: Callable[[str, float], Awaitable[Health]],
+) -> None:
+    with socket.socket() as frozen:
+        frozen.bind(("127.0.0.1", 0))
+        frozen.listen()
+        address = f"127.0.0.1:{frozen.getsockname()[1]}"
+        where = f"http://{address}/" if ask is probe_http else address
+        assert await ask(where, 0.2) is Health.SILENT
+    assert await ask(where, 5.0) is Health.NOT_YET  # nobody is there
+
+
+# --- starts and restarts --------------------------------------------------------------------------
+
+
 async def test_a_child_that_never_serves(
     child: StartChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never() -> bool:
-        return False
+    async def never(timeout_s: float) -> Health:
+        return Health.NOT_YET
 
     monkeypatch.setattr(child_module, "READY_TIMEOUT_S", 0.0)
     one = child(SLEEP, never)
@@ -384,7 +521,7 @@ async def test_a_child_whose_program_is_gone_at_a_restart_is_tried_again(
     program.write_text("#!/bin/sh\nexec sleep 3600\n")
     program.chmod(0o755)
     one = child("")
-    one.spec = Spec("one", [str(program)], {}, one.spec.log, one.spec.ready)
+    one.spec = replace(one.spec, command=[str(program)], environment={})
     await one.start()
     assert one.pid
     program.rename(tmp_path / "away")
@@ -416,7 +553,7 @@ async def test_stopped_while_it_is_restarted_nothing_is_left(
 
 
 async def test_readiness_over_http() -> None:
-    assert await answers_http(f"http://127.0.0.1:{free_port()}/") is False
+    assert await probe_http(f"http://127.0.0.1:{free_port()}/") is Health.NOT_YET
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readline()).split()[1]
@@ -427,7 +564,7 @@ async def test_readiness_over_http() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    assert await answers_http(f"http://127.0.0.1:{port}/ready") is True
-    assert await answers_http(f"http://127.0.0.1:{port}/other") is False
+    assert await probe_http(f"http://127.0.0.1:{port}/ready") is Health.SERVES
+    assert await probe_http(f"http://127.0.0.1:{port}/other") is Health.NOT_YET
     server.close()
     await server.wait_closed()
