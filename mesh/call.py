@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,7 +38,7 @@ class Idempotency(enum.Enum):
     IDEMPOTENT = MethodOptions.IDEMPOTENT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
     """What never changes about a method; made once from its descriptor.
 
@@ -54,20 +54,30 @@ class Method:
     request_type: type[Message]
     reply_type: type[Message]
 
-    @property
+    @cached_property
     def full_name(self) -> str:
         """Return ``package.Service/Method``."""
         return self.path[1:]
 
-    @property
+    @cached_property
     def repeatable(self) -> bool:
         """Whether the contract allows to send the same request twice."""
         return self.idempotency is not Idempotency.UNKNOWN
 
-    @property
+    @cached_property
     def reads(self) -> bool:
         """Whether the contract promises that nothing changes."""
         return self.idempotency is Idempotency.NO_SIDE_EFFECTS
+
+    @cached_property
+    def client_streams(self) -> bool:
+        """Whether there are many requests."""
+        return self.kind in (Kind.STREAM_UNARY, Kind.STREAM_STREAM)
+
+    @cached_property
+    def server_streams(self) -> bool:
+        """Whether there are many replies."""
+        return self.kind in (Kind.UNARY_STREAM, Kind.STREAM_STREAM)
 
     @staticmethod
     def of(descriptor: MethodDescriptor) -> Method:
@@ -174,7 +184,12 @@ class Layer:
 
 
 class Prepare(Layer):
-    """A layer that only looks at the call, and perhaps changes it, before it goes on."""
+    """A layer that only looks at the call, and perhaps changes it, before it goes on.
+
+    One that is not `needed`, as it is configured, is left out.
+    """
+
+    needed = True
 
     def prepare(self, call: Call) -> Call:
         """Return the call to go on with, or raise."""
@@ -182,14 +197,19 @@ class Prepare(Layer):
 
     def __call__(self, inner: Handler) -> Handler:
         """Prepare, then go on."""
+        if not self.needed:
+            return inner
+        prepare = self.prepare
 
         def prepared(call: Call) -> Awaitable[Any]:
-            return inner(self.prepare(call))
+            return inner(prepare(call))
 
         return prepared
 
     def stream(self, inner: StreamHandler) -> StreamHandler:
         """Prepare, then go on."""
+        if not self.needed:
+            return inner
 
         def prepared(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             return inner(self.prepare(call), requests)

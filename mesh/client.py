@@ -155,7 +155,7 @@ class StreamRemote(_Remote):
         self, request: Any = None, *, timeout: float | None = None, metadata: Any = None, **_: Any
     ) -> AsyncIterator[Any]:
         """Call; *request* is a message, or an (asynchronous) iterator of messages."""
-        if self.method.kind.value[0]:
+        if self.method.client_streams:
             empty = self.method.request_type()
             return self._handler(self._call(empty, timeout, metadata), _iterate(request))
         return self._handler(self._call(request, timeout, metadata), _iterate([request]))

@@ -11,7 +11,7 @@ import contextvars
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -23,8 +23,7 @@ from .metadata import CORRELATION_ID, TRACEPARENT
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """The facts that are inherited. `deadline` is on the runtime's monotonic clock."""
 
     correlation_id: str = ""

@@ -50,21 +50,22 @@ def classify(error: BaseException) -> Result:
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
 
 
+def _enter(circuit: Circuit, name: str) -> Permit:
+    """Return leave to make a call, to be given back with what the call says of its target."""
+    permit = circuit.acquire()
+    if permit is None:
+        raise CircuitOpenError(
+            f"the circuit of {name} is open", retry_after_s=circuit.retry_after_s()
+        )
+    return permit
+
+
 class _Guard(AbstractContextManager[None]):
     """One call through a circuit."""
 
     def __init__(self, circuit: Circuit, name: str) -> None:
         self._circuit = circuit
-        self._name = name
-        self._permit: Permit | None = None
-
-    def __enter__(self) -> None:
-        self._permit = self._circuit.acquire()
-        if self._permit is None:
-            raise CircuitOpenError(
-                f"the circuit of {self._name} is open",
-                retry_after_s=self._circuit.retry_after_s(),
-            )
+        self._permit = _enter(circuit, name)
 
     def __exit__(
         self,
@@ -72,7 +73,6 @@ class _Guard(AbstractContextManager[None]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._permit is not None
         self._circuit.release(self._permit, classify(error) if error else Result.SUCCESS)
 
 
@@ -114,8 +114,15 @@ class Breaker(Layer):
         """Refuse calls while the circuit is open."""
 
         async def guarded(call: Call) -> Any:
-            with _Guard(self.circuit(call), call.method.full_name):
-                return await inner(call)
+            circuit = self.circuit(call)
+            permit = _enter(circuit, call.method.full_name)
+            try:
+                reply = await inner(call)
+            except BaseException as error:
+                circuit.release(permit, classify(error))
+                raise
+            circuit.release(permit, Result.SUCCESS)
+            return reply
 
         return guarded
 

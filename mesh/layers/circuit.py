@@ -81,6 +81,9 @@ class Circuit:
         self._on_change = on_change
         self._lock = Lock()
         self._state = State.CLOSED
+        #: The permit of all calls of a period in which the circuit is closed. Reading it needs
+        #: no lock: whoever reads it late got in just before the change.
+        self._closed: Permit | None = Permit(0)
         self._period = 0
         self._failures = 0
         self._successes = 0
@@ -90,6 +93,8 @@ class Circuit:
     @property
     def state(self) -> State:
         """The state that the next call would find."""
+        if self._closed:
+            return State.CLOSED
         with self._lock:
             if self._state is State.OPEN and self._now() >= self._open_until:
                 return State.HALF_OPEN
@@ -102,6 +107,9 @@ class Circuit:
 
     def acquire(self) -> Permit | None:
         """Return leave to make a call, to be given back with `release`; None to refuse it."""
+        permit = self._closed
+        if permit is not None:
+            return permit
         with self._lock:
             if self._state is State.OPEN and self._now() >= self._open_until:
                 self._enter(State.HALF_OPEN)
@@ -115,6 +123,8 @@ class Circuit:
 
     def release(self, permit: Permit, result: Result) -> None:
         """Take note of how the call ended. Results of an earlier period change nothing."""
+        if permit is self._closed and result is Result.SUCCESS and not self._failures:
+            return  # nothing to change, so no lock
         with self._lock:
             if permit.period != self._period:
                 return
@@ -142,5 +152,6 @@ class Circuit:
     def _enter(self, state: State) -> None:
         old, self._state = self._state, state
         self._period += 1
+        self._closed = Permit(self._period) if state is State.CLOSED else None
         self._failures = self._successes = self._probes_out = 0
         self._on_change(old, state)

@@ -5,8 +5,6 @@ gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..call import Call, Prepare
 from ..errors import Expired
 from ..runtime.clock import Runtime
@@ -27,7 +25,7 @@ class ComputeDeadline(Prepare):
         """Set the deadline; refuse what is too late already."""
         now = self._runtime.clock.monotonic()
         own = call.deadline
-        if own == float("inf") and not call.method.kind.value[1]:
+        if own == float("inf") and not call.method.server_streams:
             own = now + self._default_s
         deadline = min(own, scope.get().deadline - MARGIN_S)
         if deadline <= now:
@@ -40,12 +38,11 @@ class AttemptTimeout(Prepare):
 
     def __init__(self, runtime: Runtime, timeout_s: float | None) -> None:
         self._runtime = runtime
-        self._timeout_s = timeout_s
+        self._timeout_s = timeout_s or 0.0
+        self.needed = timeout_s is not None
 
     def prepare(self, call: Call) -> Call:
         """Move the deadline up for this attempt."""
-        if self._timeout_s is None:
-            return call
         ends = self._runtime.clock.monotonic() + self._timeout_s
         return call.replace(deadline=min(call.deadline, ends))
 
@@ -62,7 +59,7 @@ class CheckDeadline(Prepare):
         now = self._runtime.clock.monotonic()
         if call.deadline <= now:
             raise Expired(f"{call.method.full_name} arrived after its deadline")
-        if call.deadline == float("inf") and not call.method.kind.value[1]:
+        if call.deadline == float("inf") and not call.method.server_streams:
             call = call.replace(deadline=now + self._default_s)
-            scope.set(replace(scope.get(), deadline=call.deadline))
+            scope.set(scope.get()._replace(deadline=call.deadline))
         return call

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..call import Call, Prepare, Principal
 from ..errors import PermissionDenied, Unauthenticated
@@ -33,20 +34,25 @@ class Identities:
     known: Mapping[str, Principal] = field(default_factory=dict)
     anonymous: Principal | None = None
 
+    @cached_property
+    def _tokens(self) -> Mapping[str, bytes]:
+        """The tokens of all who are known."""
+        return {name: make_token(self.secret, name).encode() for name in self.known}
+
     def of(self, token: str) -> Principal:
         """Return whose *token* it is.
 
         Raises:
             Unauthenticated: nobody's.
         """
-        principal = self.known.get(token.partition(".")[0]) if token else self.anonymous
-        if principal is None or (token and not self._genuine(token, principal)):
+        name = token.partition(".")[0]
+        principal = self.known.get(name) if token else self.anonymous
+        if principal is None or (token and not self._genuine(token, name)):
             raise Unauthenticated("no caller of this system has that token")
         return principal
 
-    def _genuine(self, token: str, principal: Principal) -> bool:
-        expected = make_token(self.secret, principal.name)
-        return bool(self.secret) and hmac.compare_digest(token.encode(), expected.encode())
+    def _genuine(self, token: str, name: str) -> bool:
+        return bool(self.secret) and hmac.compare_digest(token.encode(), self._tokens[name])
 
 
 class Authenticate(Prepare):
@@ -68,9 +74,8 @@ class Identify(Prepare):
 
     def __init__(self, token: str) -> None:
         self._token = token
+        self.needed = bool(token)
 
     def prepare(self, call: Call) -> Call:
         """Add our token."""
-        if not self._token:
-            return call
         return call.replace(metadata={**call.metadata, TOKEN: self._token})

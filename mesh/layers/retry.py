@@ -83,7 +83,7 @@ class Retry(Layer):
         """The same for streams that have not answered anything yet."""
 
         async def retry(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            begun = call.method.kind.value[0]  # a consumed request stream cannot be sent again
+            begun = call.method.client_streams  # a consumed request stream cannot be sent again
             while True:
                 try:
                     async with Reading(inner(call, requests)) as replies:

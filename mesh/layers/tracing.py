@@ -9,14 +9,13 @@ is the server's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from grpc import StatusCode
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanKind, Status, Tracer
+from opentelemetry.trace import INVALID_SPAN, Link, NoOpTracer, Span, SpanKind, Status, Tracer
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from ..call import Call, Handler, Layer, StreamHandler
@@ -47,12 +46,11 @@ def status_of(error: BaseException) -> tuple[StatusCode, str]:
     return StatusCode.UNKNOWN, type(error).__name__
 
 
-@contextmanager
-def _ended(span: Span, server: bool) -> Iterator[None]:
-    """End *span* with the status of the block."""
-    try:
-        yield
-    except BaseException as error:
+def _end(span: Span, error: BaseException | None, *, server: bool) -> None:
+    """End *span* with the status of what raised *error*, or of what did not."""
+    if error is None:
+        span.set_attribute("rpc.response.status_code", "OK")
+    else:
         status, reason = status_of(error)
         span.set_attribute("rpc.response.status_code", status.name)
         if not server or status in SERVER_FAULTS:
@@ -60,11 +58,7 @@ def _ended(span: Span, server: bool) -> Iterator[None]:
             span.set_status(Status(SpanStatus.ERROR, reason))
         elif reason:
             span.set_attribute("mesh.refusal", reason)
-        raise
-    else:
-        span.set_attribute("rpc.response.status_code", "OK")
-    finally:
-        span.end()
+    span.end()
 
 
 def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
@@ -75,14 +69,66 @@ def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
     }
 
 
-class TraceServer(Layer):
-    """Server: a span that continues the caller's trace and is current while we serve."""
+class _Traced(Layer):
+    """Puts a span around each call: `_start` says which. One that is not recorded costs nothing."""
+
+    _server = False
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        #: This process records nothing: it only hands on the trace of others.
+        self._off = isinstance(tracer, NoOpTracer)
 
-    @contextmanager
-    def _span(self, call: Call) -> Iterator[None]:
+    def _start(self, call: Call) -> tuple[Span, Call]:
+        """Return the span, and the call as it goes on under it."""
+        raise NotImplementedError
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Trace a call."""
+
+        async def recorded(call: Call, span: Span) -> Any:
+            try:
+                reply = await inner(call)
+            except BaseException as error:
+                _end(span, error, server=self._server)
+                raise
+            _end(span, None, server=self._server)
+            return reply
+
+        def traced(call: Call) -> Awaitable[Any]:
+            span, call = self._start(call)
+            return recorded(call, span) if span.is_recording() else inner(call)
+
+        return traced
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """Trace a stream: one span, from its call to its end."""
+
+        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            span, call = self._start(call)
+            try:
+                async with Reading(inner(call, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
+            except BaseException as error:
+                _end(span, error, server=self._server)
+                raise
+            _end(span, None, server=self._server)
+
+        return traced
+
+
+class TraceServer(_Traced):
+    """Server: a span that continues the caller's trace and is current while we serve.
+
+    Each call is served in a context of its own, so nothing needs detaching.
+    """
+
+    _server = True
+
+    def _start(self, call: Call) -> tuple[Span, Call]:
+        if self._off and TRACEPARENT not in call.metadata:
+            return INVALID_SPAN, call
         outside = parse_traceparent(call.metadata.get(OUTSIDE_TRACEPARENT, ""))
         span = self._tracer.start_span(
             call.method.full_name,
@@ -92,38 +138,20 @@ class TraceServer(Layer):
             links=[Link(outside)] if outside else None,
         )
         otel_context.attach(trace.set_span_in_context(span))
-        with _ended(span, server=True):
-            yield
-
-    def __call__(self, inner: Handler) -> Handler:
-        """Each call is served in a context of its own, so nothing needs detaching."""
-
-        async def traced(call: Call) -> Any:
-            with self._span(call):
-                return await inner(call)
-
-        return traced
-
-    def stream(self, inner: StreamHandler) -> StreamHandler:
-        """One span for the whole stream."""
-
-        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            with self._span(call):
-                async with Reading(inner(call, requests)) as replies:
-                    async for reply in replies:
-                        yield reply
-
-        return traced
+        return span, call
 
 
-class TraceCall(Layer):
+class TraceCall(_Traced):
     """Client: the logical call, around all its attempts. The first attempt carries its id."""
 
     def __init__(self, tracer: Tracer, target: str) -> None:
-        self._tracer = tracer
+        super().__init__(tracer)
         self._target = target
 
     def _start(self, call: Call) -> tuple[Span, Call]:
+        if self._off:
+            above = INVALID_SPAN if TRACEPARENT in call.metadata else trace.get_current_span()
+            return INVALID_SPAN, _carrying(call, above)
         # A parent given with the call (a saga's segment) goes before the current span.
         parent = parent_of(call.metadata) if TRACEPARENT in call.metadata else None
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
@@ -133,36 +161,13 @@ class TraceCall(Layer):
         )
         return span, _carrying(call, span)
 
-    def __call__(self, inner: Handler) -> Handler:
-        """Trace a call."""
 
-        async def traced(call: Call) -> Any:
-            span, call = self._start(call)
-            with _ended(span, server=False):
-                return await inner(call)
-
-        return traced
-
-    def stream(self, inner: StreamHandler) -> StreamHandler:
-        """Trace a stream."""
-
-        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            span, call = self._start(call)
-            with _ended(span, server=False):
-                async with Reading(inner(call, requests)) as replies:
-                    async for reply in replies:
-                        yield reply
-
-        return traced
-
-
-class TraceAttempt(Layer):
+class TraceAttempt(_Traced):
     """Client: a child span for each attempt after the first."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-
     def _start(self, call: Call) -> tuple[Span, Call]:
+        if call.attempt == 1:
+            return INVALID_SPAN, call
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
         attributes["rpc.retry_count"] = call.attempt - 1
         span = self._tracer.start_span(
@@ -173,38 +178,9 @@ class TraceAttempt(Layer):
         )
         return span, _carrying(call, span)
 
-    def __call__(self, inner: Handler) -> Handler:
-        """Trace an attempt."""
-
-        async def traced(call: Call) -> Any:
-            if call.attempt == 1:
-                return await inner(call)
-            span, call = self._start(call)
-            with _ended(span, server=False):
-                return await inner(call)
-
-        return traced
-
-    def stream(self, inner: StreamHandler) -> StreamHandler:
-        """The same."""
-
-        async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            if call.attempt == 1:
-                async with Reading(inner(call, requests)) as replies:
-                    async for reply in replies:
-                        yield reply
-                return
-            span, call = self._start(call)
-            with _ended(span, server=False):
-                async with Reading(inner(call, requests)) as replies:
-                    async for reply in replies:
-                        yield reply
-
-        return traced
-
 
 def _carrying(call: Call, span: Span) -> Call:
-    traceparent = format_traceparent(span.get_span_context())
+    traceparent = "" if span is INVALID_SPAN else format_traceparent(span.get_span_context())
     if not traceparent:
         return call
     return call.replace(metadata={**call.metadata, TRACEPARENT: traceparent})

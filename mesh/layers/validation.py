@@ -29,7 +29,7 @@ class Validate(Prepare):
         prepared = super().stream(inner)
 
         def checked(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            if call.method.kind.value[0]:
+            if call.method.client_streams:
                 return inner(call, _validated(requests))
             return prepared(call, requests)
 

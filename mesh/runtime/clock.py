@@ -36,13 +36,9 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks and the running event loop's timers."""
 
-    def monotonic(self) -> float:
-        """Return the machine's monotonic clock, in seconds."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """Return the machine's real-time clock, in seconds since the epoch."""
-        return time.time()
+    #: Asked nine times a call, so nothing stands between.
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
 
     async def sleep(self, delay_s: float) -> None:
         """Wait on the event loop."""
@@ -69,7 +65,6 @@ class Runtime:
         """Return a UUIDv7 (RFC 9562): unique, and ordered by time to the millisecond."""
         millis = int(self.clock.wall() * 1000) & ((1 << 48) - 1)
         bits = self.random.getrandbits(74)
-        value = (millis << 80) | (0x7 << 76) | ((bits >> 62) << 64) | (0x2 << 62)
-        value |= bits & ((1 << 62) - 1)
-        text = f"{value:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        time = f"{millis >> 16:08x}-{millis & 0xFFFF:04x}"
+        node = f"{0x8000 | (bits >> 48) & 0x3FFF:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
+        return f"{time}-{0x7000 | bits >> 62:04x}-{node}"

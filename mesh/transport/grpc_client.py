@@ -68,9 +68,9 @@ class GrpcTransport:
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Send over the address's channel; leaving the stream cancels the call."""
-        sent = self._send(call, requests if call.method.kind.value[0] else call.request)
+        sent = self._send(call, requests if call.method.client_streams else call.request)
         try:
-            if call.method.kind.value[1]:
+            if call.method.server_streams:
                 async for reply in sent:
                     yield reply
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
@@ -35,7 +36,8 @@ class GrpcServer:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._server = grpc.aio.server(options=OPTIONS)
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
 
     @property
     def server(self) -> grpc.aio.Server:
@@ -73,8 +75,10 @@ class GrpcServer:
         gRPC's `stop` does not wait for the handlers' ``finally``; this does.
         """
         await self._server.stop(grace_s)
+        self._idle.clear()
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=grace_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), grace_s)
 
     def _rpc(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         client_streams, server_streams = route.method.kind.value
@@ -101,11 +105,13 @@ class GrpcServer:
         assert handle is not None
 
         async def behaviour(request: Any, context: Any) -> Any:
-            with self._counted():
-                try:
-                    return await handle(self._call(route, request, context))
-                except MeshError as error:
-                    await _abort(context, error)
+            self._under_way += 1
+            try:
+                return await handle(self._call(route, request, context))
+            except MeshError as error:
+                await _abort(context, error)
+            finally:
+                self._ended()
 
         return behaviour
 
@@ -117,14 +123,16 @@ class GrpcServer:
         async def replies(request: Any, context: Any) -> AsyncIterator[Any]:
             assert route.stream is not None
             first, rest = (empty, request) if client_streams else (request, _none())
-            with self._counted():
-                try:
-                    call = self._call(route, first, context)
-                    async with Reading(route.stream(call, rest)) as given:
-                        async for reply in given:
-                            yield reply
-                except MeshError as error:
-                    await _abort(context, error)
+            self._under_way += 1
+            try:
+                call = self._call(route, first, context)
+                async with Reading(route.stream(call, rest)) as given:
+                    async for reply in given:
+                        yield reply
+            except MeshError as error:
+                await _abort(context, error)
+            finally:
+                self._ended()
 
         async def reply(request: Any, context: Any) -> Any:
             try:
@@ -134,24 +142,10 @@ class GrpcServer:
 
         return replies if server_streams else reply
 
-    def _counted(self) -> _Counted:
-        return _Counted(self._under_way)
-
-
-class _Counted:
-    """Counts this task among those under way until the block ends."""
-
-    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
-        self._tasks = tasks
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._tasks.add(task)
-
-    def __exit__(self, *_: object) -> None:
-        self._tasks.discard(self._task)
+    def _ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
 
 async def _none() -> AsyncIterator[Any]:

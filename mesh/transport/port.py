@@ -52,10 +52,9 @@ def remaining_s(call: Call, now: float) -> float | None:
 
 def outgoing(call: Call) -> tuple[tuple[str, str], ...]:
     """Return the metadata that goes over the wire with *call*."""
-    metadata = dict(call.metadata)
     if call.attempt > 1:
-        metadata[ATTEMPT] = str(call.attempt)
-    return tuple(metadata.items())
+        return tuple({**call.metadata, ATTEMPT: str(call.attempt)}.items())
+    return tuple(call.metadata.items())
 
 
 def incoming(

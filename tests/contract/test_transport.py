@@ -136,8 +136,8 @@ async def send(stub: EchoStub, method: Method, *requests: Any, **options: Any) -
     """Call *method* and return its replies, whatever its kind."""
     remote = getattr(stub, method.name)
     requests = requests or (EchoRequest(number=1),)
-    argument = iter(requests) if method.kind.value[0] else requests[0]
-    if method.kind.value[1]:
+    argument = iter(requests) if method.client_streams else requests[0]
+    if method.server_streams:
         return [reply async for reply in remote(argument, **options)]
     return [await remote(argument, **options)]
 

@@ -71,12 +71,12 @@ async def stub(port: int) -> AsyncIterator[EchoStub]:
 def begin(stub: EchoStub, method: Method, **options: Any) -> Any:
     """Return the call, whatever its kind."""
     request = EchoRequest(number=2)
-    argument = iter([request]) if method.kind.value[0] else request
+    argument = iter([request]) if method.client_streams else request
     return getattr(stub, method.name)(argument, **options)
 
 
 async def finish(call: Any, method: Method) -> list[Any]:
-    if method.kind.value[1]:
+    if method.server_streams:
         return [reply async for reply in call]
     return [await call]
 
@@ -115,7 +115,7 @@ class Waiting:
             self.ended.set()
 
     async def _stream(self, call: Call, _: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        if call.method.kind.value[1]:
+        if call.method.server_streams:
             yield EchoReply()
         yield await self._unary(call)
 
@@ -195,7 +195,7 @@ class TestStack:
         [served] = echo.served
         assert served.metadata[CORRELATION_ID] == "order-7"
         assert bool(served.metadata.get(KEY)) != method.reads
-        assert (served.deadline < float("inf")) != method.kind.value[1]
+        assert (served.deadline < float("inf")) != method.server_streams
 
     @FOUR
     async def test_what_the_caller_gives_arrives(
