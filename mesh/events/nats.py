@@ -1,0 +1,208 @@
+"""The bus port on NATS JetStream (https://docs.nats.io/nats-concepts/jetstream).
+
+One stream holds every event; each group is a durable consumer that begins at the first. An event
+is a message whose payload is the protobuf message and whose headers are CloudEvents'
+(https://github.com/cloudevents/spec). The connection is made in the background and again whenever
+it is lost; in between, publishing fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.errors import NotFoundError
+
+from ..metadata import CORRELATION_ID, TRACEPARENT
+from ..runtime.clock import Runtime
+from ..runtime.logs import log
+from .nats_pull import NatsSubscription
+from .port import BusError, Deliver, Event
+
+STREAM = "mesh"
+SUBJECTS = "mesh.events"
+PUBLISH_TIMEOUT_S = 5.0
+#: How long the broker refuses to store an event twice, by its id.
+DUPLICATES_S = 120.0
+RECONNECT_S = 0.5
+#: An event that was not confirmed after this long is delivered again.
+ACK_WAIT_S = 30.0
+
+logging.getLogger("nats").setLevel(logging.CRITICAL)  # we say ourselves what happens
+
+
+class NatsBus:
+    """A connection to a NATS server or cluster; may be used before it is there.
+
+    Args:
+        url: ``nats://HOST:PORT``, with credentials in it or none.
+        token: shown if the URL has no credentials.
+        name: how the server's monitoring calls this connection.
+        replicas: copies of the stream; 3 or 5 in a cluster.
+    """
+
+    def __init__(
+        self, url: str, runtime: Runtime, *, token: str = "", name: str = "", replicas: int = 1
+    ) -> None:
+        self._url = url
+        self._token = token if "@" not in url else ""
+        self._name = name
+        self._runtime = runtime
+        self._replicas = replicas
+        self._client: Client | None = None
+        self._ready = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
+
+    async def publish(self, event: Event) -> None:
+        """Store *event* in the stream; it is on disk when this returns."""
+        client = self._connected()
+        if not self._ready.is_set() or not client.is_connected:
+            raise BusError("the broker is out of reach")
+        try:
+            await client.jetstream().publish(
+                f"{SUBJECTS}.{event.topic}",
+                event.payload,
+                timeout=PUBLISH_TIMEOUT_S,
+                headers=_headers(event),
+            )
+        except (NatsError, TimeoutError, OSError) as error:
+            if isinstance(error, NatsError) and "no response from stream" in str(error):
+                self._begin_again()
+            raise BusError(f"{type(error).__name__}: {error}") from error
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], deliver: Deliver
+    ) -> NatsSubscription:
+        """Make *group*'s durable consumer and pull from it, as soon as the broker is there."""
+        config = ConsumerConfig(
+            durable_name=quote(group, safe="").replace(".", "%2E"),
+            filter_subjects=[f"{SUBJECTS}.{topic}" for topic in topics],
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=-1,
+        )
+
+        async def deliver_message(message: Msg) -> None:
+            await deliver(_event(message))
+
+        subscription = NatsSubscription(self.client, STREAM, config, deliver_message, self._runtime)
+        subscription.start()
+        return subscription
+
+    async def client(self) -> Client:
+        """Return the connection once it is there and the stream is."""
+        client = self._connected()
+        await self._ready.wait()
+        return client
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connecting:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._client:
+            await self._client.close()
+
+    def _connected(self) -> Client:
+        """Return the connection, which may not be there yet."""
+        if self._client is None:
+            self._client = Client()
+            self._begin_again()
+        return self._client
+
+    def _begin_again(self) -> None:
+        """Connect if need be, and make the stream if need be, in the background."""
+        self._ready.clear()
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.get_running_loop().create_task(
+                self._prepare(), context=contextvars.Context()
+            )
+
+    async def _prepare(self) -> None:
+        client = self._client
+        assert client is not None  # _connected made it
+        while not self._ready.is_set():
+            try:
+                if not client.is_connected and not client.is_reconnecting:
+                    await client.connect(
+                        self._url,
+                        name=self._name or None,
+                        token=self._token or None,
+                        allow_reconnect=True,
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # fractions too
+                        ping_interval=5,
+                        error_cb=_silent,
+                    )
+                await self._make_stream(client)
+                self._ready.set()
+            except (NatsError, TimeoutError, OSError) as error:
+                log.warning("the broker is out of reach", url=_shown(self._url), error=str(error))
+                await self._runtime.clock.sleep(RECONNECT_S)
+
+    async def _make_stream(self, client: Client) -> None:
+        stream = client.jetstream()
+        try:
+            await stream.stream_info(STREAM)
+        except NotFoundError:
+            await stream.add_stream(
+                StreamConfig(
+                    name=STREAM,
+                    subjects=[f"{SUBJECTS}.>"],
+                    num_replicas=self._replicas,
+                    duplicate_window=DUPLICATES_S,
+                )
+            )
+
+
+async def _silent(_: Exception) -> None:
+    """Nothing: who waits for the connection says what it waits for."""
+
+
+def _shown(url: str) -> str:
+    """Return *url* without credentials."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _headers(event: Event) -> dict[str, str]:
+    headers = {
+        nats.js.api.Header.MSG_ID.value: event.event_id,
+        "ce-specversion": "1.0",
+        "ce-id": event.event_id,
+        "ce-type": event.topic,
+        "ce-source": quote(event.source),
+        "ce-subject": quote(event.aggregate),
+        "ce-time": datetime.fromtimestamp(event.time, UTC).isoformat(),
+        "ce-sequence": str(event.version),
+        "content-type": "application/protobuf",
+    }
+    if event.traceparent:
+        headers[TRACEPARENT] = event.traceparent
+    if event.correlation_id:
+        headers[CORRELATION_ID] = quote(event.correlation_id)
+    return headers
+
+
+def _event(message: Msg) -> Event:
+    headers = message.headers or {}
+    return Event(
+        topic=headers["ce-type"],
+        aggregate=unquote(headers["ce-subject"]),
+        version=int(headers["ce-sequence"]),
+        event_id=headers["ce-id"],
+        payload=message.data,
+        source=unquote(headers["ce-source"]),
+        time=datetime.fromisoformat(headers["ce-time"]).timestamp(),
+        correlation_id=unquote(headers.get(CORRELATION_ID, "")),
+        traceparent=headers.get(TRACEPARENT, ""),
+    )

@@ -1,0 +1,114 @@
+"""Real brokers for tests: processes that can be killed and come back with what they had."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from mesh.events.memory import MemoryBus
+from mesh.events.nats import NatsBus
+from mesh.events.port import Bus
+from mesh.runtime.clock import Runtime
+
+START_TIMEOUT_S = 20.0
+
+
+class Broker(Protocol):
+    """A broker of one test."""
+
+    async def start(self) -> None: ...
+
+    def bus(self) -> Bus: ...
+
+    async def kill(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class MemoryBroker:
+    """There is nothing to kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bus = MemoryBus(Runtime())
+
+    async def start(self) -> None:
+        return
+
+    def bus(self) -> Bus:
+        return self._bus
+
+    async def kill(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        return
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Process:
+    """A server that listens on `port`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # it takes no time
+                self.command(), stdout=log, stderr=log
+            )
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not await self._listens():
+                assert self._process.poll() is None, (self.folder / "broker.log").read_text()
+                await asyncio.sleep(0.02)
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def kill(self) -> None:
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, number: int) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(number)
+            await asyncio.to_thread(self._process.wait)
+
+
+class NatsBroker(_Process):
+    """A NATS server as `mesh up` starts it."""
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "mesh.events.nats_server"),
+            *("--port", str(self.port), "--http-port", str(free_port())),
+            *("--data", str(self.folder / "nats")),
+        ]
+
+    def bus(self) -> Bus:
+        return NatsBus(f"nats://127.0.0.1:{self.port}", Runtime())
+
+
+BROKERS: dict[str, Callable[[Path], Broker]] = {"memory": MemoryBroker, "nats": NatsBroker}
