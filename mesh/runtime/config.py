@@ -31,6 +31,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_ALLOW_PLAINTEXT": "1 lets the dev profile listen beyond loopback (containers)",
     "MESH_ADDRESS": "where services are, with {name} and {port}; default 127.0.0.1:{port}",
     "MESH_DATA_DIR": "where databases are; default .data",
+    "MESH_BUS_URL": "where events go, nats://HOST:PORT; default is [bus] of the configuration",
     "MESH_PORT_OFFSET": "is added to every port; default 0",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
@@ -84,6 +85,7 @@ class Config:
     processes: Mapping[str, ProcessConfig] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     welcome: tuple[str, ...] = ()
+    bus: str = ""
     profile: str = "dev"
     bind: str = "127.0.0.1"
     address: str = "127.0.0.1:{port}"
@@ -121,6 +123,11 @@ class Config:
             found.append((one.port + ADMIN_PORT_OFFSET, f"/metrics of {one.name}"))
         return [*found, *((port, name) for name, port in self.ports.items())]
 
+    @property
+    def bus_url(self) -> str:
+        """Where events go; "" if there is no bus."""
+        return self.bus.format_map(self.words())
+
     def words(self) -> dict[str, str]:
         """Return what may stand in braces in a command."""
         services = ",".join(f"{n}={self.address_of(n)}" for n in self.services)
@@ -154,13 +161,14 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     offset = _integer(environment, "MESH_PORT_OFFSET")
     root = Table(path, "", document)
     services, processes = root.table("service"), root.table("process")
-    ports, welcome = root.table("ports"), root.table("welcome")
+    ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
     root.end()
     config = Config(
         services={name: _service(name, table, offset) for name, table in services.tables()},
         processes={name: _process(name, table) for name, table in processes.tables()},
         ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
         welcome=welcome.texts("command"),
+        bus=environment.get("MESH_BUS_URL") or bus.take("url", str, ""),
         profile=environment.get("MESH_PROFILE", "dev"),
         bind=environment.get("MESH_BIND", "127.0.0.1"),
         address=environment.get("MESH_ADDRESS", "127.0.0.1:{port}"),
@@ -170,6 +178,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         folder=path.parent.resolve(),
     )
     welcome.end()
+    bus.end()
     _check_variables(config, environment)
     _check_file(config, path, offset)
     return config
@@ -213,6 +222,7 @@ def _check_file(config: Config, path: Path, offset: int) -> None:
         texts = (*process.command, *process.drain, process.ready)
         _check_words(f"{path}: [process.{process.name}]", texts, words)
     _check_words(f"{path}: [welcome]", config.welcome, words)
+    _check_words(f"{path}: [bus]", [config.bus], words)
 
 
 def _check_words(where: str, texts: Sequence[str], words: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ..client import Channel, Policy
 from ..dial import DeclarationError
+from ..events.port import Bus
 from ..layers.circuit import CircuitConfig
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
@@ -67,6 +68,7 @@ class ServiceProcess:
         self._server = GrpcServer(self._runtime)
         self._application: Application | None = None
         self._store: SqliteStore | None = None
+        self._bus: Bus | None = None
 
     async def start(self) -> None:
         """Open the database, take up what was left unfinished, and serve.
@@ -86,6 +88,7 @@ class ServiceProcess:
         )
         if service.sagas and not self._node.token:
             log.warning("without MESH_TOKEN_SECRET nobody lets this process undo its steps")
+        self._bus = self._open_bus(service)
         once = replace(INSIDE, retry=None)
         self._application = application = Application(
             self._node,
@@ -93,6 +96,7 @@ class ServiceProcess:
             self._store,
             connect=self._connect,
             connect_once=functools.partial(self._connect, policy=once),
+            bus=self._bus,
         )
         self._server.add(application.routes)
         served = sorted({route.method.service for route in application.routes.values()})
@@ -114,6 +118,8 @@ class ServiceProcess:
         if self._application:
             await self._application.stop()
         await self._transport.close()
+        if self._bus:
+            await self._bus.close()
         if self._store:
             await self._store.close()
         await self._telemetry.close(self._runtime.offload)
@@ -123,12 +129,39 @@ class ServiceProcess:
         addresses = [self._config.address_of(target)]
         return Channel(self._node, target, addresses, self._transport, policy)
 
+    def _open_bus(self, service: Service[Any]) -> Bus | None:
+        url = self._config.bus_url
+        if not url:
+            if service.subscribers:
+                raise ConfigError(
+                    f"{self._settings.name} listens to events and there is no bus: set [bus] url in"
+                    " mesh.toml, or MESH_BUS_URL"
+                )
+            return None
+        return open_bus(url, self._runtime, self._config.token_secret, self._settings.name)
+
     def _serve_metrics(self) -> None:
         port = self._settings.port + ADMIN_PORT_OFFSET
         try:
             self._node.metrics.serve(self._config.bind, port)
         except OSError as error:
             raise ConfigError(f"cannot serve /metrics on port {port}: {error.strerror}") from None
+
+
+def open_bus(url: str, runtime: Runtime, secret: str, name: str) -> Bus:
+    """Return the bus at *url* for the process called *name*.
+
+    Raises:
+        ConfigError: there is no adapter for that URL, or it is not installed.
+    """
+    scheme = url.partition("://")[0]
+    if scheme != "nats":
+        raise ConfigError(f"bus {scheme}://: nats:// is known")
+    try:
+        from ..events.nats import NatsBus
+    except ImportError as error:
+        raise ConfigError(f"the bus needs a package that is not there: {error.name}") from None
+    return NatsBus(url, runtime, token=make_token(secret, "nats") if secret else "", name=name)
 
 
 _OWN_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)

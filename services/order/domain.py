@@ -51,6 +51,18 @@ class Priced:
         """Return what the lines cost together."""
         return sum(line.amount_minor for line in self.lines)
 
+    def order_lines(self) -> list[pb.OrderLine]:
+        """Return the lines as they go over the wire."""
+        return [
+            pb.OrderLine(
+                sku=line.sku,
+                quantity=line.quantity,
+                unit_price=self.money(line.unit_minor),
+                amount=self.money(line.amount_minor),
+            )
+            for line in self.lines
+        ]
+
     def money(self, minor: int) -> Money:
         """Return an amount of the lines' currency as it goes over the wire."""
         return to_money(self.currency, minor)

@@ -13,7 +13,7 @@ from shop.inventory.v1 import inventory_pb2
 from shop.order.v1 import order_pb2 as pb
 from shop.user.v1 import user_pb2
 
-from . import domain, records
+from . import domain, events, records
 from .clients import Clients
 
 service = Service(
@@ -27,7 +27,9 @@ service = Service(
 async def create_order(tx: Tx, request: pb.CreateOrderRequest) -> pb.Order:
     """Record an order as PENDING."""
     priced = domain.price_order(request.lines)
-    return await records.insert(tx, request.order_id, request.user_id, priced)
+    order = await records.insert(tx, request.order_id, request.user_id, priced)
+    await tx.publish(events.created(order, priced))
+    return order
 
 
 @service.rpc
@@ -100,4 +102,8 @@ async def _move(
     """Apply *rule*. Where the order is there already, nothing changes."""
     order = await records.brief(tx, order_id)
     state = rule(order.state)
-    return order if state == order.state else await records.enter(tx, order_id, state, reason)
+    if state == order.state:
+        return order
+    order = await records.enter(tx, order_id, state, reason)
+    await tx.publish(events.entered(order, reason))
+    return order

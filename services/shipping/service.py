@@ -10,6 +10,7 @@ from mesh.service import Service
 from mesh.storage.port import Tx
 from services.shared.paging import next_token, open_page
 from shop.shipping.v1 import shipping_pb2 as pb
+from shop.shipping.v1.events_pb2 import ShipmentEvent
 
 from . import domain, records
 
@@ -25,7 +26,9 @@ async def create_shipment(tx: Tx, request: pb.CreateShipmentRequest) -> pb.Shipm
     region = request.address.region_code
     prefixes = await records.barred_prefixes(tx, region)
     domain.check_shippable(region, request.address.postal_code, prefixes)
-    return await records.insert(tx, request)
+    shipment = await records.insert(tx, request)
+    await tx.publish(_event(shipment))
+    return shipment
 
 
 @service.rpc
@@ -79,4 +82,16 @@ async def _move(
     state = rule(shipment.state)
     if state == shipment.state:
         return shipment
-    return await records.enter(tx, order_id, state, note)
+    shipment = await records.enter(tx, order_id, state, note)
+    await tx.publish(_event(shipment, note))
+    return shipment
+
+
+def _event(shipment: pb.Shipment, note: str = "") -> ShipmentEvent:
+    return ShipmentEvent(
+        order_id=shipment.order_id,
+        user_id=shipment.user_id,
+        time=shipment.update_time,
+        state=shipment.state,
+        note=note,
+    )

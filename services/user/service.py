@@ -8,6 +8,7 @@ from mesh.service import Service
 from mesh.storage.port import Tx
 from services.shared.paging import next_token, open_page
 from shop.user.v1 import user_pb2 as pb
+from shop.user.v1.events_pb2 import UserCreated, UserEvent, UserStateChanged
 
 from . import domain, records
 
@@ -32,6 +33,8 @@ async def create_user(tx: Tx, request: pb.CreateUserRequest) -> pb.User:
         ),
     )
     await records.add_addresses(tx, request.user_id, request.addresses)
+    created = UserCreated(state=user.state)
+    await tx.publish(UserEvent(user_id=user.user_id, time=user.create_time, created=created))
     return user
 
 
@@ -111,4 +114,7 @@ async def _enter(tx: Tx, user_id: str, state: pb.User.State.ValueType, reason: s
         return user
     user.state = state
     await records.record_state(tx, user_id, state, reason)
-    return await records.save(tx, user)
+    user = await records.save(tx, user)
+    changed = UserStateChanged(state=state)
+    await tx.publish(UserEvent(user_id=user_id, time=user.update_time, state_changed=changed))
+    return user

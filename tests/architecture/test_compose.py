@@ -96,6 +96,15 @@ def test_spans_go_to_the_jaeger_of_this_file(name: str) -> None:
     assert 16686 in published("jaeger")
 
 
+@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_events_go_to_the_nats_of_this_file_with_its_password(name: str) -> None:
+    url = CONTAINERS[name]["environment"]["MESH_BUS_URL"]
+    password = CONTAINERS["nats"]["environment"]["NATS_PASSWORD"]
+    assert url == f"nats://mesh:{password}@nats:4222"
+    assert 4222 in published("nats")
+    assert "$$NATS_PASSWORD" in COMPOSE["configs"]["nats"]["content"]
+
+
 @each_container
 def test_every_image_is_pinned(name: str) -> None:
     assert_pinned(CONTAINERS[name]["image"])

@@ -106,6 +106,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_ALLOW_PLAINTEXT": "1",
         "MESH_ADDRESS": "{name}.shop:{port}",
         "MESH_DATA_DIR": "/var/lib/shop",
+        "MESH_BUS_URL": "nats://bus:4222",
         "MESH_PORT_OFFSET": "1000",
         "MESH_TOKEN_SECRET": "hush",
         "MESH_TOKEN": "gateway.abc",
@@ -117,6 +118,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
     assert config.address_of("user") == "user.shop:51051"
     assert config.data_dir == Path("/var/lib/shop")
     assert config.ports == {"gateway": 9080}
+    assert config.bus_url == "nats://bus:4222"
     assert config.token_secret == "hush"
     assert config.log_level == "DEBUG"
 
