@@ -36,6 +36,8 @@ async def list_sagas(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.List
     if not 0 <= request.page_size <= PAGE_SIZE_MAX:
         raise InvalidArgument(violations=[("page_size", f"must be 0 to {PAGE_SIZE_MAX}")])
     size = request.page_size or PAGE_SIZE
+    if request.key:
+        return await _list_by_key(ctx, request)
     rows = await ctx.sagas.journal.list(request.name, request.state, request.page_token, size + 1)
     more = len(rows) > size
     return pb.ListSagasResponse(
@@ -59,6 +61,16 @@ async def watch_saga(
             return
         last = saga
         await changed
+
+
+async def _list_by_key(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.ListSagasResponse:
+    if not request.name:
+        raise InvalidArgument(violations=[("key", "needs the `name` of the kind of saga as well")])
+    row = await ctx.sagas.journal.find(request.name, request.key)
+    if row is None or request.state not in (pb.Saga.STATE_UNSPECIFIED, row.state):
+        return pb.ListSagasResponse()
+    row.steps = []
+    return pb.ListSagasResponse(sagas=[describe(row)])
 
 
 async def _find(ctx: Context[Any], saga_id: str) -> SagaRow:

@@ -13,10 +13,10 @@ from services.shared.times import to_timestamp
 from shop.inventory.v1 import inventory_pb2 as pb
 
 _ITEM = (
-    "SELECT sku, description, currency, price_minor, free, reserved, shipped,"
+    "SELECT sku, description, currency, price_minor, free, reserved, shipped, received,"
     " create_time, update_time FROM items JOIN stock USING (sku)"
 )
-_STOCK = "SELECT sku, free, reserved, shipped FROM stock"
+_STOCK = "SELECT sku, free, reserved, shipped, received FROM stock"
 
 
 async def add_item(tx: Tx, request: pb.CreateItemRequest) -> None:
@@ -33,7 +33,9 @@ async def add_item(tx: Tx, request: pb.CreateItemRequest) -> None:
     )
     if not rows:
         raise AlreadyExists(f"there is an item {request.sku!r}", reason="SKU_TAKEN")
-    await tx.execute("INSERT INTO stock (sku, free) VALUES ($1, $2)", request.sku, request.quantity)
+    await tx.execute(
+        "INSERT INTO stock (sku, free, received) VALUES ($1, $2, $2)", request.sku, request.quantity
+    )
 
 
 async def item(tx: Tx, sku: str) -> pb.Item:
@@ -67,7 +69,9 @@ async def save_item(tx: Tx, changed: pb.Item) -> None:
 async def restock(tx: Tx, sku: str, quantity: int) -> None:
     """Add free units."""
     rows = await tx.execute(
-        "UPDATE stock SET free = free + $2 WHERE sku = $1 RETURNING free", sku, quantity
+        "UPDATE stock SET free = free + $2, received = received + $2 WHERE sku = $1 RETURNING free",
+        sku,
+        quantity,
     )
     if not rows:
         raise _unknown(sku)
@@ -107,8 +111,8 @@ def _item(row: Sequence[Any]) -> pb.Item:
     )
 
 
-def _stock(sku: str, free: int, reserved: int, shipped: int) -> pb.Stock:
-    return pb.Stock(sku=sku, free=free, reserved=reserved, shipped=shipped)
+def _stock(sku: str, free: int, reserved: int, shipped: int, received: int) -> pb.Stock:
+    return pb.Stock(sku=sku, free=free, reserved=reserved, shipped=shipped, received=received)
 
 
 def _unknown(sku: str) -> NotFound:

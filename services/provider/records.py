@@ -91,10 +91,11 @@ async def one(tx: Tx, key: str) -> pb.Charge:
 
 async def oldest(tx: Tx, state: int, reference: str, page: Page) -> tuple[list[pb.Charge], str]:
     """Return a page of charges in the sequence they were made, and its key; 0 and "" are any."""
+    of_one = "reference = $3" if reference else "$3 = ''"  # each has its index
     rows, last = page.cut(
         await tx.execute(
             f"{_CHARGE} WHERE charge_id > $1 AND ($2 = 0 OR state = $2)"
-            " AND ($3 = '' OR reference = $3) ORDER BY charge_id LIMIT $4",
+            f" AND {of_one} ORDER BY charge_id LIMIT $4",
             page.after,
             state,
             reference,

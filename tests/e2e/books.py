@@ -77,6 +77,7 @@ class Stock:
     free: int
     reserved: int
     shipped: int
+    received: int
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def read_books(data: Path) -> Books:
         stock={
             sku: Stock(*places)
             for sku, *places in _rows(
-                data, "inventory", "SELECT sku, free, reserved, shipped FROM stock"
+                data, "inventory", "SELECT sku, free, reserved, shipped, received FROM stock"
             )
         },
         open_effects=_count(data, "SELECT COUNT(*) FROM mesh_effects"),
@@ -276,8 +277,9 @@ def _faults_of_cancelled(books: Books, order_id: str, order: Order) -> Iterator[
 def _faults_of_stock(books: Books) -> Iterator[str]:
     held, committed = books.units("HELD"), books.units("COMMITTED")
     for sku in held.keys() | committed.keys() | books.stock.keys():
-        stock = books.stock.get(sku, Stock(0, 0, 0))
-        if min(stock.free, stock.reserved, stock.shipped) < 0:
+        stock = books.stock.get(sku, Stock(0, 0, 0, 0))
+        there = stock.free + stock.reserved + stock.shipped
+        if min(stock.free, stock.reserved, stock.shipped) < 0 or there != stock.received:
             yield f"stock of {sku} is {stock}"
         if (stock.reserved, stock.shipped) != (held[sku], committed[sku]):
             yield f"stock of {sku} is {stock}; reservations: {held[sku]}, {committed[sku]} shipped"

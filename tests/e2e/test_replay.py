@@ -37,7 +37,7 @@ def test_december_to_the_penny(tmp_path: Path, capsys: pytest.CaptureFixture[str
     }
     assert {id_: order.units for id_, order in books.orders.items()} == december.units()
     shipped = sum(december.units().values(), Counter())
-    assert books.stock == {sku: Stock(0, 0, count) for sku, count in shipped.items()}
+    assert books.stock == {sku: Stock(0, 0, count, count) for sku, count in shipped.items()}
 
     with running(tmp_path) as system:
         again = system.run(*december.replay_command())
@@ -101,6 +101,7 @@ def test_wrong_books_are_found(undisturbed: Books) -> None:
         changed("shipments", refused, ("RELEASED", order.units)),
         changed("sagas", ("place_order", order_id), "PARKED"),
         changed("stock", sku, replace(undisturbed.stock[sku], reserved=1)),
+        changed("stock", sku, replace(undisturbed.stock[sku], free=1)),
         changed("open_effects", "payment", 1),
         changed("open_keys", "payment", 1),
         replace(undisturbed, entry_numbers=undisturbed.entry_numbers[1:]),

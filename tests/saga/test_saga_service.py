@@ -76,6 +76,18 @@ def test_sagas_are_listed_newest_first_by_pages_and_filters(tmp_path: Path) -> N
         none = await sagas.ListSagas(pb.ListSagasRequest(name="cancel_order"))
         assert not none.sagas
 
+        (one,) = (await sagas.ListSagas(pb.ListSagasRequest(name="place_order", key="o-1"))).sagas
+        assert (one.key, one.state, list(one.steps)) == ("o-1", pb.Saga.COMPLETED, [])
+        for name, key, state in (
+            ("place_order", "o-7", pb.Saga.STATE_UNSPECIFIED),
+            ("cancel_order", "o-1", pb.Saga.STATE_UNSPECIFIED),
+            ("place_order", "o-1", pb.Saga.FAILED),
+        ):
+            request = pb.ListSagasRequest(name=name, key=key, state=state)
+            assert not (await sagas.ListSagas(request)).sagas
+        with pytest.raises(InvalidArgument, match="`name`"):
+            await sagas.ListSagas(pb.ListSagasRequest(key="o-1"))
+
     tell(tmp_path, story)
 
 

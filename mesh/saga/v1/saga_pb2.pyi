@@ -347,6 +347,7 @@ class ListSagasRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most sagas to return, up to 1000; 0 means 50."""
     page_token: _builtins.str
@@ -357,6 +358,10 @@ class ListSagasRequest(_message.Message):
     """Only sagas of this kind; empty for all."""
     state: Global___Saga.State.ValueType
     """Only sagas in this state; unspecified for all."""
+    key: _builtins.str
+    """Only the saga that was started under this idempotency key, for which `name`
+    must be given too; empty for all.
+    """
     def __init__(
         self,
         *,
@@ -364,10 +369,11 @@ class ListSagasRequest(_message.Message):
         page_token: _builtins.str = ...,
         name: _builtins.str = ...,
         state: Global___Saga.State.ValueType = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

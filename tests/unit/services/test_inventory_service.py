@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,18 +66,19 @@ async def give_back(inventory: Inventory, order_id: str) -> pb.Reservation:
 
 async def counts(inventory: Inventory, sku: str) -> tuple[int, int, int]:
     stock = (await inventory.GetItem(pb.GetItemRequest(sku=sku))).stock
+    assert stock.free + stock.reserved + stock.shipped == stock.received
     return stock.free, stock.reserved, stock.shipped
 
 
 async def test_an_item_and_its_stock(inventory: Inventory) -> None:
     created = await create(inventory, "BANK CHARGES", 7)
     assert created.unit_price == Money(currency_code="GBP", units=2, nanos=550_000_000)
-    assert created.stock == pb.Stock(sku="BANK CHARGES", free=7)
+    assert created.stock == pb.Stock(sku="BANK CHARGES", free=7, received=7)
     assert await inventory.GetItem(pb.GetItemRequest(sku="BANK CHARGES")) == created
     restocked = await inventory.RestockItem(
         pb.RestockItemRequest(sku="BANK CHARGES", quantity=74_215)
     )
-    assert restocked.stock.free == 74_222
+    assert (restocked.stock.free, restocked.stock.received) == (74_222, 74_222)
     assert restocked.update_time == created.update_time
 
 
@@ -217,6 +220,18 @@ async def test_an_order_has_one_reservation(inventory: Inventory) -> None:
     with pytest.raises(AlreadyExists) as refused:
         await reserve(inventory, "o1", ("A", 2))
     assert refused.value.reason == "ALREADY_RESERVED"
+
+
+async def test_stock_of_before_it_was_counted_in_was_received_too(tmp_path: Path) -> None:
+    assert service.schema
+    first, *later = sorted(service.schema.glob("*.sql"))
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.executescript(first.read_text())
+        old.execute("INSERT INTO items VALUES ('A', '', 'GBP', 1, 0, 0)")
+        old.execute("INSERT INTO stock VALUES ('A', 5, 2, 3)")
+        for file in later:
+            old.executescript(file.read_text())
+        assert old.execute("SELECT * FROM stock").fetchall() == [("A", 5, 2, 3, 10)]
 
 
 async def test_one_of_many_gets_the_last_unit(inventory: Inventory) -> None:

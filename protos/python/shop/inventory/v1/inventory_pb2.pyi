@@ -84,6 +84,7 @@ class Stock(_message.Message):
     FREE_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
     SHIPPED_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """Which item."""
     free: _builtins.int
@@ -92,6 +93,10 @@ class Stock(_message.Message):
     """Units held for orders that are being placed."""
     shipped: _builtins.int
     """Units that confirmed orders have taken out of stock."""
+    received: _builtins.int
+    """Units that were ever put into stock, by CreateItem and RestockItem. Always
+    as many as are free, reserved and shipped together.
+    """
     def __init__(
         self,
         *,
@@ -99,10 +104,11 @@ class Stock(_message.Message):
         free: _builtins.int = ...,
         reserved: _builtins.int = ...,
         shipped: _builtins.int = ...,
+        received: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "reserved", b"reserved", "shipped", b"shipped", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "received", b"received", "reserved", b"reserved", "shipped", b"shipped", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
