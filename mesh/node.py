@@ -25,6 +25,8 @@ class Node:
 
     `token` is what it shows to others; `identities` is how it knows them. Without either it
     trusts whoever reaches it, which is right only in tests and on a developer's machine.
+    `instance` tells it from the others that run at the same time, and outlives it: what replaces
+    it has the same. "" if nothing does.
     """
 
     name: str = "local"
@@ -33,3 +35,4 @@ class Node:
     metrics: Metrics = field(default_factory=Metrics)
     identities: Identities = TRUSTING
     token: str = ""
+    instance: str = ""

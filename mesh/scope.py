@@ -64,16 +64,17 @@ def current_traceparent() -> str:
     return format_traceparent(trace.get_current_span().get_span_context())
 
 
+def inherit(metadata: Mapping[str, str]) -> None:
+    """Let what follows in this context have the correlation and the trace of *metadata*."""
+    scope.set(Scope(correlation_id=metadata.get(CORRELATION_ID, "")))
+    otel_context.attach(parent_of(metadata))
+
+
 def detached(metadata: Mapping[str, str]) -> contextvars.Context:
     """Return a fresh context for work that outlives its caller.
 
     Correlation and trace come from *metadata*; there is no deadline.
     """
     context = contextvars.Context()
-
-    def enter() -> None:
-        scope.set(Scope(correlation_id=metadata.get(CORRELATION_ID, "")))
-        otel_context.attach(parent_of(metadata))
-
-    context.run(enter)
+    context.run(inherit, metadata)
     return context

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import importlib
 import signal
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,6 +63,8 @@ class ServiceProcess:
             tracer=self._telemetry.tracer,
             identities=Identities(config.token_secret, config.principals, anonymous=LOCAL),
             token=make_token(config.token_secret, name) if config.token_secret else "",
+            # Once it has the port, whoever had it before is dead.
+            instance=f"{socket.gethostname()}:{self._settings.port}",
         )
         self._transport: Transport = network or GrpcTransport(self._runtime)
         self._health = health.aio.HealthServicer()

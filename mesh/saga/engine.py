@@ -1,49 +1,46 @@
-"""The saga engine: starts sagas, keeps them running, takes them up after a crash."""
+"""The saga engine: starts sagas, keeps them running, takes up what other engines left."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
 
-from ..dial import Remote
+from ..dial import DeclarationError, Remote
 from ..errors import AlreadyExists
 from ..layers.backoff import Backoff
-from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..node import Node
 from ..runtime.logs import log
-from ..scope import (
-    current_traceparent,
-    detached,
-    format_traceparent,
-    parse_traceparent,
-    scope,
-)
+from ..scope import current_traceparent, format_traceparent, scope
 from ..storage.port import StorageError, Store
+from .flights import Flights
 from .journal import Journal
-from .records import FencedError, SagaRow
-from .run import Run
+from .leases import RENEW_S, LeaseLostError, Leases
+from .records import SagaRow
 from .steps import Saga
-from .v1 import saga_pb2 as pb
 
 #: A saga that has not reached its pivot after this long is undone.
 DEADLINE_S = 600.0
-#: Sagas of one process that make steps at the same time; the others wait their turn.
+#: Sagas that one engine runs at a time; the others wait in the database for any engine.
 RUNNING_MAX = 1000
-#: A function that fails this often with something that is no refusal is parked.
-RESUMES_MAX = 3
+#: Sagas that are claimed in one transaction.
+CLAIM_MAX = 200
+#: How often an engine looks for sagas that nobody runs.
+LOOK_S = 1.0
+#: How often a saga that another engine runs is looked at by who waits for it, at least and at most.
+WATCH_S, WATCH_MIN_S = 1.0, 0.05
+BACKOFF = Backoff(base_s=0.05, max_s=5.0)
 
 
 class SagaEngine:
-    """Runs the sagas of one service.
+    """Runs the sagas of one service, together with the other engines on its database.
 
     Args:
         node: the process.
@@ -64,30 +61,51 @@ class SagaEngine:
     ) -> None:
         self.journal = Journal(store)
         self._node = node
-        self._sagas = {(saga.name, saga.version): saga for saga in sagas}
-        self._clients = clients
-        self._remotes = remotes
-        self._backoff = backoff or Backoff(base_s=0.05, max_s=5.0)
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._rows: dict[str, SagaRow] = {}
-        self._turns = asyncio.Semaphore(RUNNING_MAX)
+        self._store = store
+        known = {(saga.name, saga.version): saga for saga in sagas}
+        self._flights = Flights(node, self.journal, known, clients, remotes, backoff or BACKOFF)
+        self._leases = Leases(store, known.keys())
+        self._engine_id = ""  # there is none without a lease
+        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self, saga: Saga[Any, Any], request: Message, key: str) -> str:
         """Start *saga*, unless *key* has started it already; return its id once that is durable.
 
+        It is run here, or by whichever engine has room for it.
+
         Raises:
             AlreadyExists: the key was used with another request.
+            DeclarationError: the service does not declare this saga.
         """
+        if not self._flights.can_run(saga):
+            raise DeclarationError(f"{saga.name} v{saga.version} is not among the service's sagas")
+        row, span = self._new(saga, request, key)
+        room = self._engine_id and len(self._flights) < RUNNING_MAX
+        flight = self._flights.reserve(row.saga_id) if room else None
+        try:
+            stored = await self.journal.add(row, self._engine_id if flight else "")
+            if flight and stored is row:
+                self._flights.launch(flight, row.epoch, row)
+        finally:
+            span.end()
+            if flight and not flight.task:  # were it stored all the same, the keeper finds it
+                self._flights.land(flight)
+        if stored is not row and saga.request_type.FromString(stored.request) != request:
+            raise AlreadyExists(
+                f"the key {key!r} was used for another request", reason="KEY_REUSED"
+            )
+        return stored.saga_id
+
+    def _new(self, saga: Saga[Any, Any], request: Message, key: str) -> tuple[SagaRow, trace.Span]:
         runtime = self._node.runtime
         now = runtime.clock.wall()
         span = self._node.tracer.start_span(f"saga {saga.name}", kind=SpanKind.INTERNAL)
-        payload = request.SerializeToString(deterministic=True)
         row = SagaRow(
             saga_id=runtime.new_id(),
             name=saga.name,
             version=saga.version,
             key=key,
-            request=payload,
+            request=request.SerializeToString(deterministic=True),
             correlation_id=scope.get().correlation_id,
             traceparent=format_traceparent(span.get_span_context()) or current_traceparent(),
             created_at=now,
@@ -95,133 +113,98 @@ class SagaEngine:
         )
         span.set_attribute("mesh.saga_id", row.saga_id)
         span.set_attribute("mesh.correlation_id", row.correlation_id)
-        try:
-            stored = await self.journal.add(row)
-        finally:
-            span.end()
-        if stored is row:
-            self._launch(row)
-        elif saga.request_type.FromString(stored.request) != request:
-            raise AlreadyExists(
-                f"the key {key!r} was used for another request", reason="KEY_REUSED"
-            )
-        return stored.saga_id
+        return row, span
 
     async def wait(self, saga_id: str, timeout_s: float) -> SagaRow:
-        """Return the saga when it has ended, or as it is after *timeout_s*."""
-        running = self._running.get(saga_id)
-        if running is not None and timeout_s > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(running), timeout_s)
-        row = await self.journal.get(saga_id)
-        assert row is not None  # sagas are never deleted
-        return row
+        """Return the saga once it is over or parked, or as it is after *timeout_s*.
+
+        Whichever engine runs it.
+        """
+        clock = self._node.runtime.clock
+        ends = clock.monotonic() + timeout_s
+        for looks in itertools.count(1):
+            flight = self._flights.get(saga_id)
+            if flight:
+                await _until(flight.over, ends - clock.monotonic())
+            changed = self._store.changed()
+            row = await self.journal.get(saga_id)
+            assert row is not None  # a saga is kept longer than anybody waits for it
+            left_s = ends - clock.monotonic()
+            if row.at_rest or left_s <= 0:
+                return row
+            await _until(changed, min(left_s, WATCH_S))
+            # However much else is committed meanwhile.
+            await clock.sleep(min(left_s, WATCH_S, looks * WATCH_MIN_S))
+        raise AssertionError("unreachable")
 
     async def cancel(self, saga_id: str, reason: str) -> bool:
-        """Ask for the saga to be undone; false if it has ended or passed its pivot."""
-        asked = await self.journal.ask_to_cancel(saga_id, reason)
-        row = self._rows.get(saga_id)
-        if asked and row is not None and row.cancel_reason is None:
-            row.cancel_reason = reason
-        return asked
+        """Ask for the saga to be undone; false if it has ended or passed its pivot.
+
+        Whoever runs it hears of it at its next step, or before it asks again for an answer.
+        """
+        return await self.journal.ask_to_cancel(saga_id, reason)
 
     async def resume(self) -> int:
-        """Take up every unfinished saga; return how many."""
-        rows = await self.journal.claim(self._sagas.keys())
-        for row in rows:
-            self._launch(row)
-        return len(rows)
+        """Begin to take up what nobody runs; return how many sagas were taken up at once."""
+        await self._enter(self._node.instance)
+        taken = await self._take_up()
+        self._keeper = asyncio.get_running_loop().create_task(
+            self._keep(), context=contextvars.Context()
+        )
+        return taken
 
     async def stop(self) -> None:
-        """Stop where they stand; the journal knows where to go on."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Stop where they stand, and hand them over: the journal knows where to go on."""
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._flights.drop_all()
+        engine_id, self._engine_id = self._engine_id, ""
+        if engine_id:
+            with contextlib.suppress(StorageError):  # then it expires
+                await self._leases.leave(engine_id)
 
-    def _launch(self, row: SagaRow) -> None:
-        metadata = {CORRELATION_ID: row.correlation_id, TRACEPARENT: row.traceparent}
-        task = asyncio.get_running_loop().create_task(
-            self._to_the_end(row), context=detached(metadata)
-        )
-        self._running[row.saga_id] = task
-        self._rows[row.saga_id] = row
-        self._node.metrics.sagas.inc()
+    async def _enter(self, instance: str) -> None:
+        engine_id = self._node.runtime.new_id()
+        await self._leases.enter(engine_id, instance)
+        self._engine_id = engine_id
 
-        def ended(_: asyncio.Task[None]) -> None:
-            self._running.pop(row.saga_id, None)
-            self._rows.pop(row.saga_id, None)
-            self._node.metrics.sagas.dec()
+    async def _keep(self) -> None:
+        """Keep the lease and take up what nobody runs, for ever."""
+        clock = self._node.runtime.clock
+        renew_at = clock.monotonic() + RENEW_S
+        while True:
+            await clock.sleep(LOOK_S)
+            try:
+                if not self._engine_id:
+                    await self._enter("")  # another life of this instance may have its name
+                if clock.monotonic() >= renew_at:
+                    renew_at = clock.monotonic() + RENEW_S
+                    await self._leases.renew(self._engine_id)
+                    await self._leases.let_go(self._engine_id, self._flights)
+                await self._take_up()
+            except LeaseLostError:
+                log.warning("the lease was lost: other engines take over", engine=self._engine_id)
+                self._engine_id = ""
+                await self._flights.drop_all()
+            except Exception as error:  # noqa: BLE001  # it must go on
+                log.error("cannot look after sagas", exc_info=error)
 
-        task.add_done_callback(ended)
+    async def _take_up(self) -> int:
+        """Claim and run what nobody runs, as far as there is room; return how many."""
+        taken = 0
+        while (room := min(CLAIM_MAX, RUNNING_MAX - len(self._flights))) > 0:
+            claims = await self._leases.claim(self._engine_id, room)
+            for saga_id, epoch in claims:
+                self._flights.launch(self._flights.reserve(saga_id), epoch)
+            taken += len(claims)
+            if len(claims) < room:
+                break
+        return taken
 
-    async def _to_the_end(self, row: SagaRow) -> None:
-        runtime = self._node.runtime
-        async with self._turns:
-            for tries in itertools.count(1):
-                try:
-                    if tries > 1:
-                        row = await self._reread(row)
-                    if await self._ended(row):
-                        return
-                except FencedError:
-                    log.info("another engine has the saga", saga_id=row.saga_id)
-                    return
-                except StorageError as error:
-                    log.error("the journal failed", saga_id=row.saga_id, error=str(error))
-                await runtime.clock.sleep(self._backoff.delay_s(tries, runtime.random))
 
-    async def _ended(self, row: SagaRow) -> bool:
-        """Run the saga; whether that was the end of it."""
-        run = self._run(row)
-        try:
-            with self._segment(row):
-                await run.to_the_end()
-        except StorageError:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever a saga's function raises
-            log.error("saga failed", saga_id=row.saga_id, saga=row.name, exc_info=error)
-            await run.note_failure(park=row.resumes + 1 >= RESUMES_MAX)
-            return row.state == pb.Saga.PARKED
-        return True
-
-    def _run(self, row: SagaRow) -> Run:
-        return Run(
-            row=row,
-            saga=self._sagas[row.name, row.version],
-            clients=self._clients,
-            remotes=self._remotes,
-            journal=self.journal,
-            runtime=self._node.runtime,
-            backoff=self._backoff,
-        )
-
-    async def _reread(self, row: SagaRow) -> SagaRow:
-        """Return what the journal knows, under the fence we hold."""
-        fresh = await self.journal.get(row.saga_id)
-        assert fresh is not None
-        fresh.epoch = row.epoch
-        self._rows[row.saga_id] = fresh
-        return fresh
-
-    @contextmanager
-    def _segment(self, row: SagaRow) -> Iterator[None]:
-        """The span of one run: a child of the saga's root, linked to the run that was lost."""
-        lost = parse_traceparent(row.segment)
-        span = self._node.tracer.start_span(
-            f"saga {row.name} run",
-            attributes={"mesh.saga_id": row.saga_id, "mesh.correlation_id": row.correlation_id},
-            links=[Link(lost)] if lost else None,
-        )
-        row.segment = format_traceparent(span.get_span_context())
-        token = otel_context.attach(trace.set_span_in_context(span))
-        try:
-            yield
-            span.set_attribute("mesh.saga_state", pb.Saga.State.Name(row.state))
-            error = row.error()
-            if error is not None:
-                span.set_attribute("error.type", error.reason)
-                span.set_status(Status(StatusCode.ERROR, error.reason))
-        finally:
-            otel_context.detach(token)
-            span.end()
+async def _until(future: Awaitable[None], timeout_s: float) -> None:
+    """Wait for *future*, but not for long."""
+    if timeout_s > 0:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(future), timeout_s)

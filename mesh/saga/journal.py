@@ -1,12 +1,10 @@
 """The journal: the durable memory of sagas, and the fence that keeps two engines apart.
 
-Every write goes through `save`, under the fencing token (`epoch`) of whoever claimed the saga;
-an engine that lost its saga finds out at its next write, before it acts.
+Every write goes through `save`, under the fencing token (`epoch`) of whoever claimed the saga
+(`leases`); an engine that lost its saga finds out at its next write, before it acts.
 """
 
 from __future__ import annotations
-
-from collections.abc import Container
 
 from ..storage.port import Store, Tx
 from .records import FencedError, SagaRow, StepRow, check_abandoned
@@ -27,19 +25,15 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def add(self, row: SagaRow) -> SagaRow:
-        """Insert *row*, or return the saga that has its name and key already."""
+    async def add(self, row: SagaRow, owner: str) -> SagaRow:
+        """Insert *row* as *owner*'s, or return the saga that has its name and key already."""
 
         async def work(tx: Tx) -> SagaRow:
-            found = await tx.execute(
-                f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2", row.name, row.key
-            )
-            if found:
-                return _saga(found[0])
-            await tx.execute(
+            added = await tx.execute(
                 "INSERT INTO mesh_sagas (saga_id, name, version, key, request, state,"
-                " correlation_id, traceparent, created_at, updated_at, deadline_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)",
+                " correlation_id, traceparent, created_at, updated_at, deadline_at, owner)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)"
+                " ON CONFLICT (name, key) DO NOTHING RETURNING saga_id",
                 row.saga_id,
                 row.name,
                 row.version,
@@ -50,37 +44,25 @@ class Journal:
                 row.traceparent,
                 row.created_at,
                 row.deadline_at,
+                owner,
             )
-            return row
-
-        return await self._store.write(work)
-
-    async def claim(self, sagas: Container[tuple[str, int]]) -> list[SagaRow]:
-        """Claim every unfinished saga whose (name, version) is in *sagas*; raise their fences."""
-
-        async def work(tx: Tx) -> list[SagaRow]:
+            if added:
+                return row
             found = await tx.execute(
-                f"SELECT {_SAGA} FROM mesh_sagas WHERE state IN (1, 2, 4) ORDER BY saga_id"
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2", row.name, row.key
             )
-            claimed = [s for s in map(_saga, found) if (s.name, s.version) in sagas]
-            for saga in claimed:
-                saga.epoch += 1
-                saga.steps = await _steps(tx, saga.saga_id)
-                await tx.execute(
-                    "UPDATE mesh_sagas SET epoch = $2 WHERE saga_id = $1", saga.saga_id, saga.epoch
-                )
-            return claimed
+            return _saga(found[0])
 
         return await self._store.write(work)
 
     async def save(
-        self, saga: SagaRow, *steps: StepRow, intent: bool = False, pivot: bool = False
+        self, saga: SagaRow, *steps: StepRow, heed: bool = False, pivot: bool = False
     ) -> None:
         """Write *saga* and *steps* in one commit.
 
-        With *intent* it is the intent of a step that is written, and the moment when a saga
-        learns that it was cancelled or is out of time. Written as the *pivot*'s, it is the last
-        such moment.
+        With *heed* it is the moment when a saga learns that it was cancelled or is out of time:
+        whenever the intent of a step is written, the last time with that of its *pivot*, and
+        whenever a step that was not answered is to be asked again.
 
         Raises:
             FencedError: another engine has it; nothing was written.
@@ -106,7 +88,7 @@ class Journal:
             if not rows:
                 raise FencedError(saga.saga_id)
             saga.cancel_reason = rows[0][0]
-            if intent:
+            if heed:
                 check_abandoned(saga, now)
             for step in steps:
                 await _put_step(tx, saga.saga_id, step)

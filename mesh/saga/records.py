@@ -13,6 +13,8 @@ from .v1 import saga_pb2 as pb
 
 #: A saga in one of these is over.
 TERMINAL = (pb.Saga.COMPLETED, pb.Saga.FAILED)
+#: A saga in one of these does not move by itself.
+AT_REST = (*TERMINAL, pb.Saga.PARKED)
 
 # `BaseException`s, so that no `except Exception` in a saga swallows them:
 
@@ -91,6 +93,11 @@ class SagaRow:
     def ended(self) -> bool:
         """Whether it is over."""
         return self.state in TERMINAL
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is over, or waits for an operator."""
+        return self.state in AT_REST
 
     def error(self) -> MeshError | None:
         """Return why it was undone, or None."""

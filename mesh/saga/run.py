@@ -21,12 +21,15 @@ from ..metadata import UNDO_OF
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .journal import Journal
-from .records import AbandonedError, SagaRow, StepRow, check_abandoned
+from .records import AbandonedError, SagaRow, StepRow
 from .steps import Saga, Steps
 from .v1 import saga_pb2 as pb
 
 #: An undo that was answered with an error this often is given up; silence is never counted.
 UNDO_ANSWERS_MAX = 10
+
+#: A saga that waits to ask again looks this often whether it was cancelled or lost its lease.
+HEED_S = 5.0
 
 
 class DivergedError(RuntimeError):
@@ -102,7 +105,7 @@ class Run:
                 undo_method=undo[0].path if undo else "",
                 undo_request=undo[1].SerializeToString(deterministic=True) if undo else b"",
             )
-            await self._save(step, intent=True, pivot=pivot)
+            await self._save(step, heed=True, pivot=pivot)
             self.row.steps.append(step)
         self._last = step
         if step.answered:
@@ -127,9 +130,9 @@ class Run:
             )
         return step
 
-    async def _save(self, *steps: StepRow, intent: bool = False, pivot: bool = False) -> None:
+    async def _save(self, *steps: StepRow, heed: bool = False, pivot: bool = False) -> None:
         """Commit what became known and what is to be done next."""
-        await self.journal.save(self.row, *self._unsaved, *steps, intent=intent, pivot=pivot)
+        await self.journal.save(self.row, *self._unsaved, *steps, heed=heed, pivot=pivot)
         self._unsaved.clear()
 
     async def _ask(self, step: StepRow, remote: Remote, request: Message) -> None:
@@ -143,8 +146,7 @@ class Run:
                 self._answer(step, pb.SagaStep.REFUSED, to_status(refused))
                 return
             except MeshError as error:
-                await self._pause(tries, remote, error)
-                check_abandoned(self.row, self.runtime.clock.wall())
+                await self._pause(tries, step, error)
             else:
                 self._answer(step, pb.SagaStep.DONE, reply)
                 return
@@ -198,7 +200,7 @@ class Run:
                     step.undo_state = pb.SagaStep.UNDO_FAILED
                     log.error("undo failed", saga_id=self.row.saga_id, step=step.method)
                     return
-                await self._pause(tries, remote, error)
+                await self._pause(tries, step, error)
             else:
                 step.undo_state = pb.SagaStep.UNDO_DONE
                 step.state = pb.SagaStep.UNDONE
@@ -211,18 +213,25 @@ class Run:
         log.error("saga parked", saga_id=self.row.saga_id, reason=refused.reason)
         await self._save()
 
-    async def _pause(self, tries: int, remote: Remote, error: MeshError) -> None:
+    async def _pause(self, tries: int, step: StepRow, error: MeshError) -> None:
+        """Wait until *step* may be asked again; commit that it was asked in vain.
+
+        A long wait, for a breaker, is made in pieces: whoever cancels need not wait as long.
+        """
         delay_s = self.backoff.delay_s(tries, self.runtime.random)
         if isinstance(error, CircuitOpenError):
             delay_s += error.retry_after_s or 0.0
         log.info(
             "saga waits to ask again",
             saga_id=self.row.saga_id,
-            step=remote.method.full_name,
+            step=step.method,
             reason=error.reason,
             tries=tries,
         )
-        await self.runtime.clock.sleep(delay_s)
+        while delay_s > 0:
+            await self.runtime.clock.sleep(min(delay_s, HEED_S))
+            delay_s -= HEED_S
+            await self._save(step, heed=self.row.state == pb.Saga.EXECUTING)
 
 
 def _call(remote: Remote, request: Message, key: str, undo_of: str = "") -> Call:

@@ -66,6 +66,19 @@ class _Incarnation:
     store: SqliteStore = field(init=False)
 
 
+class _MortalClock(VirtualClock):
+    """The clock of one life of a node: once that is over, no timer of it goes off."""
+
+    def __init__(self, incarnation: _Incarnation) -> None:
+        self._incarnation = incarnation
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait, for ever if the node dies meanwhile."""
+        await super().sleep(delay_s)
+        if self._incarnation.dead:
+            await asyncio.get_running_loop().create_future()
+
+
 class Cluster:
     """The services of *services*, by name, with their databases in *folder*."""
 
@@ -89,6 +102,7 @@ class Cluster:
         self.runtime = Runtime(VirtualClock(), self._random, _inline)
         self._network = _Network(self)
         self._alive: dict[str, _Incarnation] = {}
+        self._dead: list[_Incarnation] = []  # kept: collected, their frames would run `finally`
         self._restarts: set[asyncio.Task[None]] = set()
         self.kills = 0
 
@@ -112,6 +126,7 @@ class Cluster:
             return
         self.kills += 1
         incarnation.dead = True
+        self._dead.append(incarnation)
         incarnation.store.abandon()
         self._network.cut(name)
         task = asyncio.get_running_loop().create_task(self._reboot(name))
@@ -141,10 +156,16 @@ class Cluster:
             await self.point(incarnation, Point(name, "commit", after=True))
             return result
 
-        runtime = replace(self.runtime, offload=commit)
+        runtime = replace(self.runtime, clock=_MortalClock(incarnation), offload=commit)
         schema = migrations(service.schema) if service.schema else []
         store = SqliteStore(self._folder / f"{name}.db", runtime, [*own_migrations(), *schema])
-        node = Node(name, runtime, identities=self._identities, token=make_token(SECRET, name))
+        node = Node(
+            name,
+            runtime,
+            identities=self._identities,
+            token=make_token(SECRET, name),
+            instance=name,
+        )
         transport = _NodeTransport(self, self._network, incarnation)
 
         def connect(target: str, policy: Policy | None = None) -> Channel:

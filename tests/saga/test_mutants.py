@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.errors import MeshError
-from mesh.saga.engine import SagaEngine
+from mesh.saga.leases import Claim, Leases
 from mesh.storage import keys
 from mesh.testing.cluster import Faults
 from mesh.testing.loop import run_virtual
@@ -88,9 +88,9 @@ def test_without_keys_a_repeated_call_is_found(
 def test_without_resume_an_unfinished_order_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sleep_on(self: SagaEngine) -> int:
-        return 0
+    async def nothing(self: Leases, engine_id: str, limit: int) -> list[Claim]:
+        return []
 
-    monkeypatch.setattr(SagaEngine, "resume", sleep_on)
+    monkeypatch.setattr(Leases, "claim", nothing)
     monkeypatch.setattr(shop, "PATIENCE", 50)
     assert any(killed(tmp_path, BY_NAME["success"]))

@@ -252,7 +252,7 @@ def test_a_crash_is_resumed_without_making_a_step_twice(tmp_path: Path) -> None:
         saga_id = await world.start()
         await world.runtime.clock.sleep(1)
         await world.crash()
-        assert await world.engine.resume() == 1
+        assert await world.up() == 1
         row = await world.end(saga_id)
         assert row.state == Saga.COMPLETED
         assert world.counts()["ReserveStock"] == 1
@@ -271,7 +271,7 @@ def test_a_crash_while_undoing_goes_on_undoing_from_the_journal_alone(tmp_path: 
         await world.runtime.clock.sleep(1)
         await world.crash()
         world.log.clear()
-        assert await world.engine.resume() == 1
+        assert await world.up() == 1
         row = await world.end(saga_id)
         assert row.state == Saga.FAILED
         assert world.log == ["RefundPayment", "ReleaseStock"]
@@ -287,24 +287,7 @@ def test_a_saga_of_an_unknown_version_is_left_for_who_knows_it(tmp_path: Path) -
         await world.runtime.clock.sleep(1)
         world.sagas = []
         await world.crash()
-        assert await world.engine.resume() == 0
-
-    run_virtual(story())
-
-
-def test_an_engine_that_lost_its_saga_does_nothing_more(tmp_path: Path) -> None:
-    async def story() -> None:
-        world = World(tmp_path)
-        claimed: list[SagaRow] = []
-
-        async def answer() -> Any:
-            claimed.extend(await world.engine.journal.claim({("buy", 1)}))
-            return world.to.charge.method.reply_type()
-
-        world.to.charge.answers.append(answer)
-        await world.run()
-        assert [row.epoch for row in claimed] == [1]
-        assert world.log == ["ReserveStock", "ChargePayment"]
+        assert await world.up() == 0
 
     run_virtual(story())
 

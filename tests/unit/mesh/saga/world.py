@@ -113,8 +113,18 @@ class World:
     def open(self) -> None:
         """Start an engine on the journal."""
         self.store = SqliteStore(self.folder / "sagas.db", self.runtime, own_migrations())
-        node = Node(runtime=self.runtime)
-        self.engine = SagaEngine(node, self.store, self.sagas, self.to, self.remotes)
+        self.engine = self.another("first")
+        self._up = False
+
+    def another(self, instance: str = "") -> SagaEngine:
+        """Return an engine on the same database."""
+        node = Node(runtime=self.runtime, instance=instance)
+        return SagaEngine(node, self.store, self.sagas, self.to, self.remotes)
+
+    async def up(self) -> int:
+        """Let the engine run what there is; return how much it took up at once."""
+        self._up = True
+        return await self.engine.resume()
 
     async def crash(self) -> None:
         """End the engine where it stands, and start another one on the same journal."""
@@ -124,6 +134,8 @@ class World:
 
     async def start(self, order_id: str = "o") -> str:
         """Start the saga."""
+        if not self._up:
+            await self.up()
         request = order.GetOrderRequest(order_id=order_id)
         return await self.engine.start(self.sagas[0], request, order_id)
 
