@@ -8,6 +8,7 @@ from typing import Any
 from .call import Call, Kind, Layer, Method, stack, stack_stream
 from .dial import dialled
 from .effects import Effects
+from .events.admin import dead_letter_service
 from .events.consumer import Consumer
 from .events.port import Bus
 from .events.relay import Relay
@@ -80,7 +81,11 @@ class Application:
             self._consumer = Consumer(
                 node, store, bus, node.name, service.subscribers, self._context
             )
-        services = [service, *([saga_service()] if self.engine else [])]
+        services = [service]
+        if self.engine:
+            services.append(saga_service())
+        if service.subscribers:
+            services.append(dead_letter_service(node.name))
         self.routes = {
             route.method.path: route for served in services for route in self._routes(served)
         }

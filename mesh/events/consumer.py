@@ -31,8 +31,9 @@ BACKOFF = Backoff(base_s=0.2, max_s=60.0)
 OUTSIDE_TIMEOUT_S = 60.0
 #: Kept events that are being worked on at the same time.
 WORKERS = 32
-#: The inbox is looked at this often at least: time passes there by the database's clock.
-POLL_S = 5.0
+#: The inbox is looked at this often at least: an operator or a replica may have changed it.
+POLL_S = 1.0
+OBSERVE_S = 5.0
 
 
 class Consumer:
@@ -238,7 +239,7 @@ class Consumer:
                     metrics.bus_lag.set(await self._subscription.lag())
             except (BusError, StorageError) as error:
                 log.debug("no lag is known", error=str(error))
-            await self._runtime.clock.sleep(POLL_S)
+            await self._runtime.clock.sleep(OBSERVE_S)
 
 
 def _is_silence(error: Exception) -> bool:

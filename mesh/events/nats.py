@@ -3,7 +3,7 @@
 One stream holds every event; each group is a durable consumer that begins at the first. An event
 is a message whose payload is the protobuf message and whose headers are CloudEvents'
 (https://github.com/cloudevents/spec). The connection is made in the background and again whenever
-it is lost; in between, publishing fails at once.
+it is lost; in between, publishing fails.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from .port import BusError, Deliver, Event
 
 STREAM = "mesh"
 SUBJECTS = "mesh.events"
+#: How long a publisher waits for the first connection.
+CONNECT_WAIT_S = 1.0
 PUBLISH_TIMEOUT_S = 5.0
 #: How long the broker refuses to store an event twice, by its id.
 DUPLICATES_S = 120.0
@@ -64,9 +66,13 @@ class NatsBus:
 
     async def publish(self, event: Event) -> None:
         """Store *event* in the stream; it is on disk when this returns."""
-        client = self._connected()
-        if not self._ready.is_set() or not client.is_connected:
-            raise BusError("the broker is out of reach")
+        try:
+            async with asyncio.timeout(CONNECT_WAIT_S):
+                client = await self.client()
+        except TimeoutError:
+            raise BusError("the broker is out of reach") from None
+        if not client.is_connected:
+            raise BusError("the connection to the broker is lost")
         try:
             await client.jetstream().publish(
                 f"{SUBJECTS}.{event.topic}",

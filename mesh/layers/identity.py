@@ -19,11 +19,23 @@ from ..metadata import TOKEN, UNDO_OF
 
 #: May undo what others did: the saga engine's role.
 ORCHESTRATOR = "orchestrator"
+#: May look into the mesh's own records and set right by hand what stands still.
+OPERATOR = "operator"
 
 
 def make_token(secret: str, name: str) -> str:
     """Return the token of the process called *name*."""
     return f"{name}.{hmac.new(secret.encode(), name.encode(), 'sha256').hexdigest()}"
+
+
+def require(principal: Principal, role: str) -> None:
+    """Let only holders of *role* go on.
+
+    Raises:
+        PermissionDenied: *principal* lacks it.
+    """
+    if role not in principal.roles:
+        raise PermissionDenied(f"{principal.name or 'an unknown caller'} lacks the role {role!r}")
 
 
 @dataclass(frozen=True)

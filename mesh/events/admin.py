@@ -1,0 +1,116 @@
+"""`mesh.events.v1.DeadLetterService`: what could not be applied, and another try for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ..errors import InvalidArgument, NotFound
+from ..layers.identity import OPERATOR, require
+from ..runtime.logs import log
+from ..service import Service
+from ..storage.port import Tx
+from .inbox import Inbox, Kept, State
+from .v1 import dead_letters_pb2 as pb
+
+PAGE_SIZE = 50
+#: How many events of an aggregate are shown.
+SHOWN_MAX = 100
+
+
+def dead_letter_service(subscription: str) -> Service[Any]:
+    """Return the service for one subscription's inbox."""
+    service: Service[Any] = Service(pb.DESCRIPTOR.services_by_name["DeadLetterService"])
+    inbox = Inbox(subscription)
+
+    @service.rpc
+    async def list_dead_letters(
+        tx: Tx, request: pb.ListDeadLettersRequest
+    ) -> pb.ListDeadLettersResponse:
+        require(tx.principal, OPERATOR)
+        size = request.page_size or PAGE_SIZE
+        found = await inbox.dead(tx, _after(request.page_token), size + 1)
+        letters = [_letter(kept, waiting) for kept, waiting in found[:size]]
+        more = len(found) > size
+        token = json.dumps([letters[-1].topic, letters[-1].aggregate]) if more else ""
+        return pb.ListDeadLettersResponse(letters=letters, next_page_token=token)
+
+    @service.rpc
+    async def get_dead_letter(tx: Tx, request: pb.GetDeadLetterRequest) -> pb.GetDeadLetterResponse:
+        require(tx.principal, OPERATOR)
+        kept = await _kept(tx, request.topic, request.aggregate)
+        return pb.GetDeadLetterResponse(
+            letter=_letter(kept[0], len(kept) - 1),
+            events=[_shown(one.event.message()) for one in kept[:SHOWN_MAX]],
+        )
+
+    @service.rpc
+    async def redrive_dead_letter(
+        tx: Tx, request: pb.RedriveDeadLetterRequest
+    ) -> pb.RedriveDeadLetterResponse:
+        require(tx.principal, OPERATOR)
+        kept = await _kept(tx, request.topic, request.aggregate)
+        await inbox.redrive(tx, request.topic, request.aggregate)
+        letter = _letter(kept[0], len(kept) - 1)
+        log.info(
+            "dead letter redriven",
+            by=tx.principal.name,
+            topic=letter.topic,
+            event_id=letter.event_id,
+        )
+        return pb.RedriveDeadLetterResponse(letter=letter)
+
+    async def _kept(tx: Tx, topic: str, aggregate: str) -> list[Kept]:
+        kept = await inbox.of(tx, topic, aggregate, SHOWN_MAX + 1)
+        if not kept or kept[0].state is not State.DEAD:
+            raise NotFound("that aggregate has no dead letter", reason="NO_DEAD_LETTER")
+        return kept
+
+    return service
+
+
+def _after(token: str) -> tuple[str, str]:
+    try:
+        topic, aggregate = json.loads(token) if token else ("", "")
+    except ValueError:
+        raise InvalidArgument(violations=[("page_token", "is of no page")]) from None
+    return str(topic), str(aggregate)
+
+
+def _letter(kept: Kept, waiting: int) -> pb.DeadLetter:
+    event = kept.event
+    published = Timestamp()
+    published.FromMicroseconds(int(event.time * 1e6))
+    return pb.DeadLetter(
+        topic=event.topic,
+        aggregate=event.aggregate,
+        version=event.version,
+        event_id=event.event_id,
+        source=event.source,
+        publish_time=published,
+        correlation_id=event.correlation_id,
+        attempts=kept.attempts,
+        error=kept.error,
+        waiting=waiting,
+    )
+
+
+def _shown(message: Message) -> str:
+    """Return *message* as JSON, without what its contract marks as not to be shown."""
+    _redact(message)
+    return MessageToJson(message, indent=None, preserving_proto_field_name=True)
+
+
+def _redact(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.GetOptions().debug_redact:
+            message.ClearField(field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in value if field.is_repeated else [value]:
+                if isinstance(part, Message):
+                    _redact(part)

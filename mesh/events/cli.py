@@ -1,0 +1,128 @@
+"""`mesh dlq`: dead letters of every service, on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from ..api import channel
+from ..client import Policy
+from ..errors import MeshError
+from ..runtime.config import Config
+from .v1 import dead_letters_pb2 as pb
+from .v1.dead_letters_pb2_grpc import DeadLetterServiceStub
+
+if TYPE_CHECKING:
+    from .v1.dead_letters_pb2_grpc import DeadLetterServiceAsyncStub
+
+#: An operator waits: no further attempts, a clear answer instead.
+ONCE = Policy(retry=None, timeout_s=5.0)
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the command line's grammar."""
+    dlq = commands.add_parser("dlq", help="events that a service could not apply")
+    actions = dlq.add_subparsers(dest="action", required=True)
+    shown = actions.add_parser("list", help="list the dead events of every service, or of one")
+    shown.add_argument("service", nargs="?", help="its name in mesh.toml")
+    show = actions.add_parser("show", help="show a dead event and those behind it")
+    redrive = actions.add_parser("redrive", help="have dead events tried again now")
+    for action in (show, redrive):
+        action.add_argument("service", help="its name in mesh.toml")
+        every = "?" if action is redrive else None
+        action.add_argument("topic", nargs=every, help="as `list` shows it")
+        action.add_argument("aggregate", nargs=every, help="as `list` shows it")
+    redrive.add_argument("--all", action="store_true", help="all of the service's")
+    for action in (shown, show, redrive):
+        action.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+async def run(config: Config, options: argparse.Namespace) -> int:
+    """Do what *options* say; return the exit status: 1 if a service did not answer."""
+    if options.action == "list":
+        names = [options.service] if options.service else list(config.services)
+        return max([await _list(config, name, options) for name in names], default=0)
+    if options.action == "redrive" and options.all == bool(options.topic and options.aggregate):
+        print("error: name a topic and an aggregate, or say --all")
+        return 2
+    try:
+        async with _to(config, options.service) as opened:
+            stub = DeadLetterServiceStub(opened)
+            if options.action == "show":
+                await _show(stub, options)
+            else:
+                await _redrive(stub, options)
+    except MeshError as error:
+        print(f"error: {options.service}: {error}")
+        return 1
+    return 0
+
+
+def _to(config: Config, name: str) -> grpc.aio.Channel:
+    config.service(name)
+    return channel(name, config.address_of(name), policy=ONCE)
+
+
+async def _list(config: Config, name: str, options: argparse.Namespace) -> int:
+    try:
+        async with _to(config, name) as opened:
+            letters = await _letters(DeadLetterServiceStub(opened))
+    except MeshError as error:
+        if error.status is grpc.StatusCode.UNIMPLEMENTED and not options.service:
+            return 0  # it listens to no events
+        print(f"error: {name}: {error}")
+        return 1
+    for letter in letters:
+        _print(name, letter, options)
+    if not letters and not options.json:
+        print(f"{name}: no dead letters")
+    return 0
+
+
+async def _letters(stub: DeadLetterServiceAsyncStub) -> Sequence[pb.DeadLetter]:
+    letters: list[pb.DeadLetter] = []
+    token = ""
+    while True:
+        page = await stub.ListDeadLetters(
+            pb.ListDeadLettersRequest(page_size=1000, page_token=token)
+        )
+        letters += page.letters
+        token = page.next_page_token
+        if not token:
+            return letters
+
+
+async def _show(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace) -> None:
+    request = pb.GetDeadLetterRequest(topic=options.topic, aggregate=options.aggregate)
+    found = await stub.GetDeadLetter(request)
+    _print(options.service, found.letter, options)
+    for event in found.events:
+        print(event if options.json else f"  {event}")
+
+
+async def _redrive(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace) -> None:
+    named = [(options.topic, options.aggregate)]
+    if options.all:
+        named = [(letter.topic, letter.aggregate) for letter in await _letters(stub)]
+    for topic, aggregate in named:
+        request = pb.RedriveDeadLetterRequest(topic=topic, aggregate=aggregate)
+        done = await stub.RedriveDeadLetter(request)
+        _print(options.service, done.letter, options)
+    if not options.json:
+        print(f"{options.service}: {len(named)} redriven")
+
+
+def _print(service: str, letter: pb.DeadLetter, options: argparse.Namespace) -> None:
+    if options.json:
+        fields = MessageToDict(letter, preserving_proto_field_name=True)
+        print(json.dumps({"service": service, **fields}))
+        return
+    print(
+        f"{service}: {letter.topic} {letter.aggregate} version {letter.version},"
+        f" {letter.attempts} attempts, {letter.waiting} wait behind it: {letter.error}"
+    )
