@@ -20,7 +20,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .call import Call, Handler, Method, Principal
-from .execution import attempt
+from .execution import attempt, stored
 from .layers.backoff import Backoff
 from .metadata import CORRELATION_ID, TRACEPARENT
 from .runtime.clock import Runtime
@@ -61,10 +61,10 @@ class Effects:
             if not call.key:
                 call = call.replace(key=self._runtime.new_id())
             begin = on_behalf_of(call, functools.partial(self._begin, effect=effect, call=call))
-            begun = await self._store.write(begin)
+            begun = await stored(self._store, begin)
             while isinstance(begun, _EndFirst):
                 await self._end(begun.call)
-                begun = await self._store.write(begin)
+                begun = await stored(self._store, begin)
             if begun.state is State.OPEN:
                 begun = await self._end(_inheriting(call))
             return begun.give(call.method)

@@ -12,12 +12,14 @@ from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
 from .layers.streams import Reading
 from .service import Context
 from .storage import keys
-from .storage.port import Store, Tx, on_behalf_of
+from .storage.port import NotStoredError, Store, T, Tx, Work, on_behalf_of
 
 Function = Callable[[Tx, Any], Awaitable[Message]]
 
 #: When to ask again for the undo of an effect that is still open.
 OPEN_RETRY_S = 1.0
+#: When to ask again for what the database had no room, or no time, for.
+STORE_RETRY_S = 1.0
 
 
 def in_transaction(function: Function, store: Store) -> Handler:
@@ -29,9 +31,19 @@ def in_transaction(function: Function, store: Store) -> Handler:
 
     async def handle(call: Call) -> Message:
         work = on_behalf_of(call, lambda tx: answer_once(tx, call, function))
-        return (await store.write(work)).give(call.method)
+        return (await stored(store, work)).give(call.method)
 
     return handle
+
+
+async def stored(store: Store, work: Work[T]) -> T:
+    """Run *work* in a transaction; what could not be stored was not executed."""
+    try:
+        return await store.write(work)
+    except NotStoredError as error:
+        raise NotExecuted(
+            "the service cannot write now", reason=error.reason, retry_after_s=STORE_RETRY_S
+        ) from error
 
 
 def on_snapshot(function: Function, store: Store) -> Handler:

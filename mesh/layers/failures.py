@@ -14,6 +14,7 @@ from ..metadata import CORRELATION_ID
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
+from ..storage.port import StorageError
 from .streams import Reading
 
 
@@ -27,6 +28,8 @@ class Failures(Layer):
         if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
             failed = "a service behind this one failed"
             return _correlated(Unavailable(failed, reason="DOWNSTREAM_FAILED"))
+        if isinstance(error, StorageError):  # the store has logged it, once for all
+            return _correlated(_unstored(error))
         error_id = self._runtime.new_id()
         log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
         found = "an internal error; its id finds it in the log"
@@ -75,6 +78,14 @@ def _correlated(error: MeshError) -> MeshError:
     # A refusal that was kept with its key says who asks now, not who asked first.
     error.info[CORRELATION_ID] = scope.get().correlation_id
     return error
+
+
+def _unstored(error: StorageError) -> MeshError:
+    """What the caller may know: who repeats the call under its key learns how it ended."""
+    if error.reason == "STORAGE_CORRUPT":
+        damaged = "the service's database is damaged"
+        return MeshError(damaged, reason=error.reason, status=grpc.StatusCode.DATA_LOSS)
+    return Unavailable("the service's database failed", reason=error.reason)
 
 
 def _caller_left() -> bool:

@@ -84,11 +84,12 @@ class ServiceProcess:
         server = self._server.server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         schema = migrations(service.schema) if service.schema else []
-        self._store = SqliteStore(
+        self._store = store = SqliteStore(
             self._config.data_dir / f"{self._settings.name}.db",
             self._runtime,
             [*own_migrations(), *schema],
         )
+        self._node.metrics.database_failing.set_function(lambda: float(bool(store.failing)))
         if service.sagas and not self._node.token:
             log.warning("without MESH_TOKEN_SECRET nobody lets this process undo its steps")
         self._bus = self._open_bus(service)

@@ -38,6 +38,11 @@ class Metrics:
             "Events that the bus still has for this service",
             registry=self.registry,
         )
+        self.database_failing = Gauge(
+            "mesh_database_failing",
+            "1 while the last transaction was not stored",
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",

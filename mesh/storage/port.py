@@ -82,6 +82,7 @@ class Store(Protocol):
 
         Raises:
             ForeignAwaitError: the work awaited something that is not its transaction.
+            NotStoredError: the database cannot take it now; nothing of it is in.
             StorageError: the database failed; whether the work is in is unknown.
             Exception: what the work raised; nothing of it is kept.
         """
@@ -95,13 +96,33 @@ class Store(Protocol):
         """Return what resolves at the next commit; take it before reading, await it after."""
         ...
 
+    @property
+    def failing(self) -> StorageError | None:
+        """What the last transaction met; None if the database took it."""
+        ...
+
     async def close(self) -> None:
         """Finish what is under way and close."""
         ...
 
 
 class StorageError(Exception):
-    """The database failed; whether the transaction is in is unknown."""
+    """The database failed; whether the transaction is in is unknown.
+
+    `reason` is for programs: ``STORAGE_FAILED``, or ``STORAGE_CORRUPT`` if asking again cannot
+    help.
+    """
+
+    def __init__(self, message: str = "", reason: str = "STORAGE_FAILED") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotStoredError(StorageError):
+    """The database cannot take the transaction now: nothing of it is in. Later it may.
+
+    `reason` is ``STORAGE_FULL``, ``STORAGE_BUSY`` or ``STORAGE_FAILED``.
+    """
 
 
 class ForeignAwaitError(TypeError):

@@ -1,17 +1,8 @@
-"""The storage port on SQLite, with group commit.
-
-One writer connection. Works that wait are run one after the other, each to its end inside a
-savepoint of its own, and one COMMIT makes all of them durable; while it syncs, off the event
-loop, the next group gathers. So a hundred concurrent transactions cost a handful of fsyncs, and
-each of them still is atomic, isolated and durable before its caller hears of it.
-"""
+"""The storage port on SQLite: one writer with group commit, and snapshots beside it."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,15 +10,20 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from ..runtime.clock import Runtime
+from .group_commit import GroupCommit
 from .migrate import Migration
 from .port import StorageError, Tx, Work
-from .sqlite_file import FILE_ERRORS, GuardedConnection, SqliteFile, lock_file, translate
-from .waiting import QUEUE_LIMIT, Waiting, refuse
+from .sqlite_file import (
+    FILE_ERRORS,
+    GuardedConnection,
+    SqliteFile,
+    lock_file,
+    storage_error,
+    translate,
+)
+from .waiting import Waiting, refuse
 
 T = TypeVar("T")
-
-#: A group takes no new work after this long, so that its first member is not kept waiting.
-GROUP_TIME_S = 0.005
 
 
 class SqliteTx(Tx):
@@ -80,11 +76,6 @@ class SqliteStore:
     def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
         self._name = path.name
         self._runtime = runtime
-        self._queue: deque[Waiting] = deque()
-        self._group: list[Waiting] = []
-        self._alone: deque[Waiting] = deque()
-        self._groups: asyncio.Task[None] | None = None
-        self._changed: asyncio.Future[None] | None = None
         self._closed = False
         self._lock = lock_file(path)
         try:
@@ -93,14 +84,14 @@ class SqliteStore:
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, apsw.Error):
-                raise StorageError(f"{path}: {error}") from error
+                raise storage_error(str(path), error) from error
             raise
+        self._groups = GroupCommit(self._name, self._file, runtime, self._run)
 
     async def read(self, work: Work[T]) -> T:
         """Run *work* on a snapshot. It never waits for writers."""
         self._check_open()
         try:
-            self._file.open()  # a failure may have closed it
             reader = self._file.reader
             reader.control("BEGIN")
             try:
@@ -115,135 +106,53 @@ class SqliteStore:
         except apsw.ReadOnlyError:  # the work wrote
             raise
         except FILE_ERRORS as error:
-            raise StorageError(f"{self._name}: {error}") from error
+            raise storage_error(self._name, error) from error
 
     async def write(self, work: Work[T]) -> T:
         """Run *work* in the next group; return once the group's COMMIT is synced."""
         self._check_open()
-        if len(self._queue) >= QUEUE_LIMIT:
-            raise StorageError(f"{self._name}: {QUEUE_LIMIT} transactions are waiting")
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(work)
-        self._queue.append(waiting)
-        if self._groups is None:
-            # In a fresh context: the groups belong to no single caller.
-            self._groups = loop.create_task(self._run_groups(), context=contextvars.Context())
-        return cast("T", await waiting.future)
+        return cast("T", await self._groups.write(work))
 
     def changed(self) -> Awaitable[None]:
         """Return what resolves at the next commit."""
-        if self._changed is None or self._changed.done():
-            self._changed = asyncio.get_running_loop().create_future()
-        return asyncio.shield(self._changed)
+        return self._groups.changed()
+
+    @property
+    def failing(self) -> StorageError | None:
+        """What the last transaction met; None if the database took it."""
+        return self._groups.failing
 
     async def close(self) -> None:
         """Finish the queue, close the file, and let another process have it."""
         if self._closed:
             return
         self._closed = True
-        if self._groups:
-            await asyncio.shield(self._groups)
+        await self._groups.finish()
         self._file.close()
         os.close(self._lock)
 
     def abandon(self) -> None:
         """Let go of the file as a crash would: what is not committed is gone."""
         self._closed = True
-        self._file.close()
+        self._file.close(checkpoint=False)
         os.close(self._lock)
 
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError(f"{self._name} is closed")
 
-    async def _run_groups(self) -> None:
+    def _run(self, waiting: Waiting) -> Any:
+        """Run a work on the writer's open transaction; in a failure of the file, raise that."""
+        tx = SqliteTx(self._file.writer, self._runtime, self._file.control)
         try:
-            while self._queue:
-                try:
-                    self._file.open()
-                    await self._run_group()
-                except Exception as error:  # noqa: BLE001  # nobody may wait for ever
-                    self._give_up(error)
-        finally:
-            self._groups = None
-
-    def _give_up(self, error: Exception) -> None:
-        """The file failed: nobody in the group, nor waiting, knows how it ended."""
-        self._file.close()
-        for waiting in (*self._group, *self._alone, *self._queue):
-            waiting.fail(StorageError(f"{self._name}: {error}"))
-        self._alone.clear()
-        self._queue.clear()
-        self._tell_watchers()  # what failed may be in
-
-    async def _run_group(self) -> None:
-        self._begin()
-        ends = self._runtime.clock.monotonic() + GROUP_TIME_S
-        while self._queue:
-            self._run_work(self._queue.popleft())
-            if self._runtime.clock.monotonic() >= ends:
-                break
-        group, failed = self._group, await self._commit()
-        if failed is None or len(group) == 1:
-            _tell(group, failed)
-            return
-        # A deferred constraint: run one by one, to find out whose it was.
-        self._alone.extend(group)
-        while self._alone:
-            self._begin()
-            self._run_work(self._alone.popleft())
-            _tell(self._group, await self._commit())
-
-    def _begin(self) -> None:
-        self._group = []
-        self._file.control("BEGIN IMMEDIATE")
-
-    async def _commit(self) -> apsw.ConstraintError | None:
-        """Make the group durable, or return the deferred constraint that it breaks."""
-        if not self._group:
-            self._file.control("ROLLBACK")
-            await asyncio.sleep(0)  # however many are refused, the event loop gets its turn
-            return None
-        try:
-            # Nothing may touch the writer until this is over: whoever writes awaits it.
-            await self._runtime.offload(lambda: self._file.control("COMMIT"))
-        except apsw.ConstraintError as error:
-            self._file.control("ROLLBACK")
-            return error
-        self._tell_watchers()
-        return None
-
-    def _tell_watchers(self) -> None:
-        if self._changed and not self._changed.done():
-            self._changed.set_result(None)
-
-    def _run_work(self, waiting: Waiting) -> None:
-        """Run one work in its savepoint; if it ends well it joins the group."""
-        if waiting.future.done():  # cancelled while it waited
-            return
-        self._group.append(waiting)
-        control = self._file.control
-        control("SAVEPOINT work")
-        tx = SqliteTx(self._file.writer, self._runtime, control)
-        try:
-            waiting.result = waiting.context.run(lambda: _drive(waiting.work(tx)))
-            if tx.doomed:
-                raise tx.doomed
-        except BaseException as error:  # noqa: BLE001  # its caller gets it
+            result = waiting.context.run(lambda: _drive(waiting.work(tx)))
+        except BaseException:
             if isinstance(tx.doomed, FILE_ERRORS):
-                raise tx.doomed from None  # the file's failure, not this work's
-            control("ROLLBACK TO work")
-            control("RELEASE work")
-            self._group.pop()
-            waiting.fail(error)
-        else:
-            control("RELEASE work")
-
-
-def _tell(group: Sequence[Waiting], failed: apsw.ConstraintError | None) -> None:
-    """Tell the callers of *group* how its COMMIT ended."""
-    for waiting in group:
-        waiting.fail(failed) if failed else waiting.succeed()
+                raise tx.doomed from None
+            raise
+        if tx.doomed:
+            raise tx.doomed
+        return result
 
 
 def _no_control(sql: str) -> None:

@@ -14,12 +14,18 @@ from typing import Any
 import apsw
 
 from .migrate import MIGRATIONS_TABLE, Migration, pending
-from .port import StorageError
+from .port import NotStoredError, StorageError
 
 #: A quoted text, in which a dollar is a dollar, or a parameter.
 _PARAMETER = re.compile(r"""('[^']*'|"[^"]*")|\$(\d+)""")
 _FORBIDDEN = re.compile(r"\bOR\s+ROLLBACK\b|\bDEFERRABLE\b", re.IGNORECASE)
-#: After these nothing is known of the file: it is opened anew.
+#: The log is copied into the database once it is this long.
+CHECKPOINT_PAGES = 1000
+#: If a reader in another process (a backup) made it longer, it is cut to this when it starts over.
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+#: How long another process (a backup) may hold the database before a transaction is turned away.
+BUSY_TIMEOUT_MS = 5000
+#: These are the file's, not the work's.
 FILE_ERRORS = (
     apsw.IOError,
     apsw.FullError,
@@ -34,7 +40,9 @@ _PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "recursive_triggers=ON",  # so that REPLACE does not delete behind a trigger's back
+    f"journal_size_limit={LOG_LIMIT_BYTES}",
 )
+_BLOCK_BYTES = 1 << 16  # SQLite writes no more than twice this at once
 _STORE_ONLY = {
     apsw.SQLITE_TRANSACTION,
     apsw.SQLITE_SAVEPOINT,
@@ -60,11 +68,14 @@ class GuardedConnection:
     """A connection that runs what handlers wrote, and by `control` what only the store may."""
 
     def __init__(self, path: Path) -> None:
+        #: How long the log was after the last commit.
+        self.log_pages = 0
         self._controlling = False
         self._connection = apsw.Connection(str(path), statementcachesize=256)
-        self._connection.set_busy_timeout(5000)
+        self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.set_wal_hook(self._note_log)  # SQLite's own would hide its failures
         self._connection.authorizer = self._authorize
 
     @property
@@ -87,10 +98,20 @@ class GuardedConnection:
         finally:
             self._controlling = False
 
-    def close(self) -> None:
-        """Close it; whatever was not committed is gone."""
+    def checkpoint(self) -> None:
+        """Copy what the log has into the database, as far as no reader needs it as it is."""
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Close it; whatever was not committed is gone. The last one to close may *checkpoint*."""
         with contextlib.suppress(apsw.Error):
+            if not checkpoint:
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._connection.close()
+
+    def _note_log(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        self.log_pages = pages
+        return apsw.SQLITE_OK
 
     def _authorize(
         self,
@@ -110,23 +131,66 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._closed = True
+        self._writer: GuardedConnection | None = None
+        self._reader: GuardedConnection | None = None
+        self._failed = False
         self.open()
 
     def open(self) -> None:
-        """Open both connections unless they are."""
-        if not self._closed:
-            return
-        self.writer = GuardedConnection(self._path)
-        self.reader = GuardedConnection(self._path)
-        self.reader.control("PRAGMA query_only=ON")
-        self._closed = False
+        """Open both connections unless they are.
 
-    def close(self) -> None:
-        """Close both."""
-        self._closed = True
-        self.reader.close()
-        self.writer.close()
+        Raises:
+            apsw.Error: the disk does not let us.
+        """
+        if self._writer:
+            return
+        write_anew(Path(f"{self._path}-wal"))
+        self.close(checkpoint=False)
+        try:
+            self._writer = GuardedConnection(self._path)
+            self._reader = GuardedConnection(self._path)
+            self._reader.control("PRAGMA query_only=ON")
+        except BaseException:
+            self.close(checkpoint=False)
+            raise
+        self._failed = False
+
+    @property
+    def writer(self) -> GuardedConnection:
+        """The connection that writes; `open` first."""
+        assert self._writer
+        return self._writer
+
+    @property
+    def reader(self) -> GuardedConnection:
+        """The connection for snapshots; opened if a failure has left none."""
+        if not self._reader:
+            self.open()
+        assert self._reader
+        return self._reader
+
+    def fail(self) -> None:
+        """The disk failed under the writer. The reader goes on with what was certain before.
+
+        What the writer did is not known, nor what of a checkpoint has got to the disk: the next
+        `open` begins with the log, and until then nothing is copied from it.
+        """
+        self._failed = True
+        if self._writer:
+            self._writer.close(checkpoint=False)
+            self._writer = None
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Close both; without *checkpoint* as a crash would."""
+        for connection in (self._reader, self._writer):
+            if connection:
+                connection.close(checkpoint=checkpoint and not self._failed)
+        self._reader = self._writer = None
+
+    def rollback(self) -> None:
+        """End the writer's transaction, if its failure has not."""
+        if self.writer.in_transaction:
+            self.control("ROLLBACK")
 
     def control(self, sql: str) -> None:
         """Run on the writer what only the store may."""
@@ -150,6 +214,43 @@ class SqliteFile:
                 if self.writer.in_transaction:
                     self.control("ROLLBACK")
                 raise StorageError(f"{self._path}: {migration.name}: {error}") from error
+
+
+def write_anew(log: Path) -> None:
+    """Write what *log* holds once more, to the same places, and sync it.
+
+    After an fsync that failed Linux takes the pages for clean: they read as if they were on disk,
+    and the next fsync succeeds without them (https://wiki.postgresql.org/wiki/Fsync_Errors). Were
+    SQLite to recover them, and to write behind them, a power cut would take what came later too.
+    A power cut while this writes does no harm: the bytes are what they were.
+    """
+    if not log.exists():
+        return
+    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    try:
+        size = file.xFileSize()
+        for offset in range(0, size, _BLOCK_BYTES):
+            file.xWrite(file.xRead(min(_BLOCK_BYTES, size - offset), offset), offset)
+        if size:
+            file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
+
+
+def storage_error(name: str, error: BaseException, *, certain: bool = False) -> StorageError:
+    """Return what the callers of the database called *name* are told of *error*.
+
+    With *certain*, it is certain that nothing of their transaction is in.
+    """
+    code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), "")
+    message = f"{name}: {error}" + (f" ({code})" if code else "")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StorageError(message, "STORAGE_CORRUPT")
+    if isinstance(error, apsw.FullError):
+        return NotStoredError(message, "STORAGE_FULL")
+    if isinstance(error, apsw.BusyError):
+        return NotStoredError(message, "STORAGE_BUSY")
+    return (NotStoredError if certain else StorageError)(message)
 
 
 def lock_file(path: Path) -> int:

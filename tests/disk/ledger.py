@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import apsw
 
 from mesh.runtime.clock import Runtime
 from mesh.storage.migrate import Migration
-from mesh.storage.port import StorageError, Tx, Work
+from mesh.storage.port import NotStoredError, StorageError, Tx, Work
 from mesh.storage.sqlite import SqliteStore
 from mesh.testing.loop import VirtualClock
-
-#: A worker, and the number of its entry.
-Entry: TypeAlias = tuple[int, int]
 
 NAME: Final = "ledger.db"
 WORKERS: Final = 8
@@ -38,9 +35,9 @@ SCHEMA: Final = [
     Migration(
         "0002_rows.sql",
         "CREATE TABLE rows (worker BIGINT NOT NULL REFERENCES totals (worker),"
-        " number BIGINT NOT NULL, part BIGINT NOT NULL, amount BIGINT NOT NULL,"
+        " number BIGINT NOT NULL, part BIGINT NOT NULL, entry BIGINT NOT NULL,"
         " note TEXT NOT NULL, PRIMARY KEY (worker, number, part));"
-        "CREATE INDEX rows_by_amount ON rows (amount)",
+        "CREATE INDEX rows_by_entry ON rows (entry)",
     ),
 ]
 
@@ -56,10 +53,14 @@ def open_store(folder: Path, random: Random) -> SqliteStore:
 
 @dataclass
 class Booked:
-    """What the workers were told is in: for each entry, how long the disk's log was by then."""
+    """What the workers were told of their entries, by the entries' ids.
+
+    `acknowledged`: it is in; how long the disk's log was when they heard. `refused`: it is not.
+    """
 
     position: Callable[[], int]
-    acknowledged: dict[Entry, int] = field(default_factory=dict)
+    acknowledged: dict[int, int] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
 
     async def book(self, store: SqliteStore, entries: int, random: Random) -> None:
         """Let every worker book so many entries, one after the other."""
@@ -68,37 +69,52 @@ class Booked:
 
     async def _work(self, store: SqliteStore, worker: int, entries: int, random: Random) -> None:
         for _ in range(entries):
-            if random.random() < 0.2:
-                with suppress(ArithmeticError, StorageError):
-                    await store.write(entry(worker, random, refused=True))
-            with suppress(StorageError):  # who is not told so does not know
-                number = await store.write(entry(worker, random))
-                self.acknowledged[worker, number] = self.position()
+            await self._book(store, entry(worker, random))
             await asyncio.sleep(random.random())
 
-    def until(self, at: int) -> set[Entry]:
+    async def _book(self, store: SqliteStore, new: Booking) -> None:
+        try:
+            await store.write(new.work)
+        except (NotStoredError, ArithmeticError):
+            self.refused.add(new.id)
+        except StorageError:
+            pass  # it may be in
+        else:
+            self.acknowledged[new.id] = self.position()
+
+    def until(self, at: int) -> set[int]:
         """What had been acknowledged when the log was *at* long."""
-        return {entry for entry, position in self.acknowledged.items() if position <= at}
+        return {id_ for id_, position in self.acknowledged.items() if position <= at}
 
 
-def inspect(folder: Path) -> tuple[set[Entry], list[str]]:
+def inspect(folder: Path) -> tuple[set[int], list[str]]:
     """Open the database as it was found; return its entries, and what is wrong with it."""
     try:
         with closing(apsw.Connection(str(folder / NAME))) as database:
             faults = [*_faults(database)]
             if faults or not _has_rows(database):
                 return set(), faults
-            rows: Any = database.execute("SELECT DISTINCT worker, number FROM rows").fetchall()
-            return set(rows), faults
+            rows: Any = database.execute("SELECT DISTINCT entry FROM rows").fetchall()
+            return {id_ for (id_,) in rows}, faults
     except apsw.Error as error:
         return set(), [str(error)]
 
 
-def entry(worker: int, random: Random, *, refused: bool = False) -> Work[int]:
-    """Book the worker's next entry and return its number; *refused*: raise in the end."""
+@dataclass(frozen=True)
+class Booking:
+    """An entry to be booked."""
+
+    id: int
+    work: Work[None]
+
+
+def entry(worker: int, random: Random) -> Booking:
+    """The worker's next entry; one in eight is refused in the end."""
+    id_ = random.getrandbits(40)
+    refused = random.random() < 0.125
     notes = ["x" * random.choice((10, 200, 6000)) for _ in range(random.randrange(1, 6))]
 
-    async def work(tx: Tx) -> int:
+    async def work(tx: Tx) -> None:
         await tx.execute(
             "INSERT INTO totals VALUES ($1, 0, 0) ON CONFLICT (worker) DO NOTHING", worker
         )
@@ -107,19 +123,18 @@ def entry(worker: int, random: Random, *, refused: bool = False) -> Work[int]:
         )
         for part, note in enumerate(notes):
             await tx.execute(
-                "INSERT INTO rows VALUES ($1, $2, $3, $4, $5)", worker, number, part, number, note
+                "INSERT INTO rows VALUES ($1, $2, $3, $4, $5)", worker, number, part, id_, note
             )
         await tx.execute(
             "UPDATE totals SET rows = rows + $2, sum = sum + $3 WHERE worker = $1",
             worker,
             len(notes),
-            number * len(notes),
+            id_ * len(notes),
         )
         if refused:
             raise ArithmeticError
-        return int(number)
 
-    return work
+    return Booking(id_, work)
 
 
 def _has_rows(database: apsw.Connection) -> bool:
@@ -138,7 +153,7 @@ def _faults(database: apsw.Connection) -> Iterator[str]:
     yield from (f"no such parent: {row}" for row in broken)
     partial = database.execute(
         "SELECT worker, rows, sum, (SELECT COUNT(*) FROM rows r WHERE r.worker = t.worker),"
-        " (SELECT COALESCE(SUM(amount), 0) FROM rows r WHERE r.worker = t.worker) FROM totals t"
+        " (SELECT COALESCE(SUM(entry), 0) FROM rows r WHERE r.worker = t.worker) FROM totals t"
     ).fetchall()
     yield from (f"in part: {row}" for row in partial if row[1:3] != row[3:5])
     gaps = database.execute(

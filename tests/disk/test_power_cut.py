@@ -36,3 +36,11 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
 def test_with_less_than_full_synchronisation_it_is(synchronous: str, tmp_path: Path) -> None:
     assert tally(tmp_path, Life(synchronous)).wrong
+
+
+@pytest.mark.parametrize("how", [Life(failing_syncs=0.1), Life(full=0.01)], ids=str)
+def test_nor_after_a_failure_of_the_disk(how: Life, tmp_path: Path) -> None:
+    """A sync that failed is not made up for by the next one; what was refused never appears."""
+    found = tally(tmp_path, how)
+    assert found.wrong == []
+    assert found.acknowledged > 400

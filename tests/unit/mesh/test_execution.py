@@ -26,7 +26,7 @@ from mesh.errors import (
 from mesh.execution import in_transaction, on_snapshot, with_context, with_context_stream
 from mesh.storage import keys
 from mesh.storage.keys import REPLY_LIMIT_BYTES, Answer, KeyId, State
-from mesh.storage.port import Store, Tx
+from mesh.storage.port import NotStoredError, Store, Tx
 
 from .vault import (
     ALICE,
@@ -445,3 +445,19 @@ async def test_the_check_fails_without_keys(
 
     monkeypatch.setattr(keys, "find", find_nothing)
     assert await wrong_seeds(tmp_path)
+
+
+async def test_what_could_not_be_stored_was_not_executed(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_room(work: object) -> None:
+        raise NotStoredError("vault.db: database or disk is full", "STORAGE_FULL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vault.store, "write", no_room)
+        with pytest.raises(NotExecuted) as caught:
+            await vault.put(call(PUT, 3, "k"))
+    assert (caught.value.reason, caught.value.outcome) == ("STORAGE_FULL", Outcome.NOT_EXECUTED)
+    assert caught.value.retry_after_s
+    assert "vault.db" not in str(caught.value)
+    assert await vault.put(call(PUT, 3, "k")) == Int64Value(value=3)

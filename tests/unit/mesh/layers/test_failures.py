@@ -17,6 +17,7 @@ from mesh.errors import Internal, MeshError, NotFound, Outcome, Unavailable, to_
 from mesh.layers.failures import Failures
 from mesh.metadata import CORRELATION_ID
 from mesh.scope import Scope, scope
+from mesh.storage.port import NotStoredError, StorageError
 from tests.support.echo import COUNT, EchoReply, call_of, requests_of
 from tests.support.runtime import FakeRuntime
 from tests.support.target import Target, forever
@@ -140,3 +141,27 @@ async def test_what_a_handler_gives_passes(failures: Failures) -> None:
     assert await failures(Target(reply).unary)(call_of()) is reply
     replies = failures.stream(Target([reply, reply]).stream)(call_of(COUNT), requests_of())
     assert [r async for r in replies] == [reply, reply]
+
+
+@EITHER_KIND
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StorageError("shop.db: disk I/O error"), StatusCode.UNAVAILABLE),
+        (NotStoredError("shop.db: no room", "STORAGE_FULL"), StatusCode.UNAVAILABLE),
+        (StorageError("shop.db: malformed", "STORAGE_CORRUPT"), StatusCode.DATA_LOSS),
+    ],
+    ids=lambda value: getattr(value, "reason", ""),
+)
+async def test_a_database_that_failed_is_no_bug_and_the_outcome_is_unknown(
+    failures: Failures,
+    of: Any,
+    error: StorageError,
+    status: StatusCode,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caught = await of(failures, error)
+    assert (caught.status, caught.reason) == (status, error.reason)
+    assert caught.outcome is Outcome.UNKNOWN
+    assert "shop.db" not in str(to_status(caught))
+    assert caplog.records == []  # the store says it once, not to every caller

@@ -10,6 +10,7 @@ import pytest
 from mesh.runtime.clock import Runtime
 from mesh.storage.migrate import Migration
 from mesh.storage.sqlite import SqliteStore
+from tests.support.runtime import FakeClock
 
 from .disk import Disk
 
@@ -28,7 +29,7 @@ def disk() -> Disk:
 
 @pytest.fixture
 async def store(tmp_path: Path, disk: Disk) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(tmp_path / "nodes.db", Runtime(offload=disk), [SCHEMA])
+    store = SqliteStore(tmp_path / "nodes.db", Runtime(FakeClock(), offload=disk), [SCHEMA])
     yield store
     disk.release()
     await store.close()

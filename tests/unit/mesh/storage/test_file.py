@@ -6,14 +6,17 @@ import asyncio
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import apsw
 import pytest
 
 from mesh.runtime.clock import Runtime
+from mesh.storage import sqlite_file
 from mesh.storage.migrate import Migration, migrations, own_migrations, pending
-from mesh.storage.port import StorageError
+from mesh.storage.port import NotStoredError, StorageError
 from mesh.storage.sqlite import SqliteStore
 
 from .conftest import SCHEMA
@@ -71,18 +74,82 @@ async def test_whoever_waits_behind_a_failure_hears_of_it(store: SqliteStore, di
     await asyncio.sleep(0)
     disk.release()
     ends = await asyncio.gather(first, queued, return_exceptions=True)
-    assert [type(end) for end in ends] == [StorageError, StorageError]
+    assert [type(end) for end in ends] == [StorageError, NotStoredError]
     assert await store.write(add("after")) == "after"
 
 
-async def test_a_full_disk(store: SqliteStore) -> None:
+async def test_who_finds_no_room_is_turned_away_and_nobody_else(store: SqliteStore) -> None:
     await store.write(add("before"))
-    store._file.control("PRAGMA max_page_count = 1")  # forgotten when the file is opened again
+    store._file.control("PRAGMA max_page_count = 20")
     fill = run(f"INSERT INTO nodes (name) VALUES (printf('%.{1_000_000}c', 'x'))")
     ends = await outcomes(store, [add("a"), fill, add("b")])
-    assert all(isinstance(end, StorageError) and "full" in str(end) for end in ends)
-    assert await names(store) == ["before"]
+    assert ends[::2] == ["a", "b"]
+    assert isinstance(ends[1], NotStoredError)
+    assert (ends[1].reason, store.failing) == ("STORAGE_FULL", None)
+    assert await names(store) == ["a", "b", "before"]
+
+
+async def test_while_another_process_holds_the_database_who_writes_is_turned_away(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    store._file.writer._connection.set_busy_timeout(1)
+    with closing(apsw.Connection(str(tmp_path / "nodes.db"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ends = await outcomes(store, [add("a"), add("b")])
+        assert await names(store) == []
+    assert all(isinstance(end, NotStoredError) and end.reason == "STORAGE_BUSY" for end in ends)
     assert await store.write(add("after")) == "after"
+
+
+async def test_a_damaged_page_is_said_to_whom_it_concerns(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await store.write(run("CREATE TABLE t (a); INSERT INTO t SELECT printf('%.5000c', 'x')"))
+    ((page,),) = store._file.writer.execute("SELECT rootpage FROM sqlite_schema WHERE name = 't'")
+    await store.close()
+    with (tmp_path / "nodes.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    store = SqliteStore(tmp_path / "nodes.db", Runtime())
+    ends = await outcomes(store, [add("a"), run("UPDATE t SET a = 1"), add("b")])
+    assert ends[::2] == ["a", "b"]
+    assert isinstance(ends[1], StorageError)
+    assert ends[1].reason == "STORAGE_CORRUPT"
+    with pytest.raises(StorageError, match=r"nodes\.db: database disk image is malformed"):
+        await store.read(run("SELECT * FROM t"))
+    assert await names(store) == ["a", "b"]
+    await store.close()
+
+
+async def test_reads_go_on_while_the_file_cannot_be_opened_again(
+    store: SqliteStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write(add("before"))
+    disk.failures = [(IO_ERROR, False)]
+    with pytest.raises(StorageError):
+        await store.write(add("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_file, "write_anew", Mock(side_effect=IO_ERROR))
+        with pytest.raises(NotStoredError):
+            await store.write(add("b"))
+        assert store.failing
+        assert await names(store) == ["before"]
+    assert await store.write(add("after")) == "after"
+    assert store.failing is None
+
+
+async def test_the_log_is_kept_short(store: SqliteStore, tmp_path: Path) -> None:
+    log = tmp_path / "nodes.db-wal"
+    fill = run("UPDATE nodes SET parent = NULL, name = printf('%.2000000c', 'x')")
+    await store.write(add("a"))
+    with closing(apsw.Connection(str(tmp_path / "nodes.db"))) as other:
+        other.execute("BEGIN; SELECT * FROM nodes")  # as a backup does
+        for _ in range(9):
+            await store.write(fill)
+        assert log.stat().st_size > sqlite_file.LOG_LIMIT_BYTES
+    for _ in range(3):
+        await store.write(fill)
+    assert log.stat().st_size <= sqlite_file.LOG_LIMIT_BYTES
 
 
 async def test_a_failure_while_the_guilty_is_looked_for_reaches_all_who_are_left(
@@ -90,7 +157,7 @@ async def test_a_failure_while_the_guilty_is_looked_for_reaches_all_who_are_left
 ) -> None:
     disk.failures = [(apsw.ConstraintError("deferred"), False), (IO_ERROR, False)]
     ends = await asyncio.wait_for(outcomes(store, [add("a"), add("b"), add("c")]), timeout=30)
-    assert [type(end) for end in ends] == [StorageError] * 3
+    assert [type(end) for end in ends] == [StorageError, NotStoredError, NotStoredError]
     assert await store.write(add("after")) == "after"
 
 

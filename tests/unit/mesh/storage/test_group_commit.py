@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mesh.runtime.clock import Runtime, SystemClock
-from mesh.storage import sqlite
+from mesh.storage import group_commit
+from mesh.storage.group_commit import GROUP_TIME_S
 from mesh.storage.port import StorageError, Tx, Work
-from mesh.storage.sqlite import GROUP_TIME_S, SqliteStore
+from mesh.storage.sqlite import SqliteStore
 
 from .conftest import SCHEMA
 from .disk import Disk
@@ -158,7 +159,7 @@ async def test_refusals_use_up_a_groups_time_and_leave_the_loop_its_turn(
 async def test_the_queue_is_bounded(
     store: SqliteStore, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(group_commit, "QUEUE_LIMIT", 3)
     disk.hold()
     first = asyncio.create_task(store.write(add("first")))
     await disk.syncing.wait()

@@ -1,0 +1,80 @@
+"""The power of the machine fails while orders are placed: all databases at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from unittest import mock
+
+from mesh.storage import sqlite_file
+from mesh.testing.cluster import Cluster
+from mesh.testing.loop import run_virtual
+from tests.disk.disk import Disk
+from tests.disk.shop import DECIDED, close, order_everything, states
+from tests.e2e.books import faults
+from tests.saga.shop import ROLES, SERVICES, Shop
+
+CUTS = 25
+LOWERED = tuple(p.replace("=FULL", "=NORMAL") for p in sqlite_file._PRAGMAS)
+
+
+async def first_life(disk: Disk, folder: Path) -> tuple[int, dict[str, int]]:
+    """Order everything; return where in the disk's log that began, and each answer came."""
+    async with Shop(folder) as shop:
+        began = len(disk.log)
+        decided = await order_everything(shop, disk)
+        await close(shop)
+    return began, decided
+
+
+async def next_life(disk: Disk, folder: Path, *, ask_again: bool) -> None:
+    """Start what the power cut left; sagas go on by themselves; perhaps all order once more."""
+    shop = Shop(folder)
+    shop.cluster = Cluster(SERVICES, folder, roles=ROLES)
+    await shop.cluster.start()
+    if ask_again:
+        await order_everything(shop, disk)
+    await close(shop)
+
+
+def wrong_after(cut: Path, acknowledged: set[str]) -> Iterator[str]:
+    """What is not as it must be, before the customers ask again and after."""
+    with Disk.in_use(cut) as disk:
+        run_virtual(next_life(disk, cut, ask_again=False))
+    books, decided = states(cut)
+    yield from faults(books)
+    yield from (
+        f"{name} was {DECIDED[name]} and is {decided.get(name)}"
+        for name in sorted(acknowledged)
+        if decided.get(name) != DECIDED[name]
+    )
+    with Disk.in_use(cut) as disk:
+        run_virtual(next_life(disk, cut, ask_again=True))
+    books, decided = states(cut)
+    yield from faults(books)
+    if decided != DECIDED:
+        yield f"in the end: {decided}"
+
+
+def found_wrong(folder: Path) -> list[str]:
+    """Cut the power so often, each time of the same run; return all that was wrong."""
+    random, wrong = Random(1), []
+    with Disk.in_use(folder / "first") as disk:
+        began, decided = run_virtual(first_life(disk, folder / "first"))
+    for number in range(CUTS):
+        at = random.randint(began, len(disk.log))
+        cut = folder / str(number)
+        disk.cut(at, cut, random)
+        acknowledged = {name for name, position in decided.items() if position <= at}
+        wrong += [f"cut after {at}: {what}" for what in wrong_after(cut, acknowledged)]
+    return wrong
+
+
+def test_what_was_acknowledged_is_there_and_the_sagas_end(tmp_path: Path) -> None:
+    assert found_wrong(tmp_path) == []
+
+
+def test_with_less_than_full_synchronisation_it_goes_wrong(tmp_path: Path) -> None:
+    with mock.patch.object(sqlite_file, "_PRAGMAS", LOWERED):
+        assert found_wrong(tmp_path)
