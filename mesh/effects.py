@@ -86,13 +86,14 @@ class Effects:
         await asyncio.gather(*flights, return_exceptions=True)
 
     async def _begin(self, tx: Tx, effect: Effect, call: Call) -> keys.Answer | _EndFirst:
-        known = await keys.find(tx, call)
+        known = await keys.claim(tx, call)
         if known:
             return known
         do = KeyId.undone_by(call)
         if do:
             state = await keys.state_or_void(tx, do)
             if state is State.OPEN:
+                await tx.rollback()  # the key is not ours yet
                 return _EndFirst(await _open_call(tx, do))
             if state is not State.REPLIED:
                 answer = keys.Answer.reply(call.method.reply_type(), call.method)

@@ -57,7 +57,7 @@ def on_snapshot(function: Function, store: Store) -> Handler:
 
 async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
     """Answer *call* as its key was answered before, or run *function* and remember."""
-    known = await keys.find(tx, call) if call.key else None
+    known = await keys.claim(tx, call) if call.key else None
     if known:
         return known
     if await undo_is_void(tx, call):

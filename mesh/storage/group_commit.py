@@ -21,8 +21,8 @@ from typing import Any
 import apsw
 
 from ..runtime.clock import Runtime
-from ..runtime.logs import log
-from .port import NotStoredError, StorageError, Work
+from .condition import Condition
+from .port import NotStoredError, Work
 from .sqlite_file import CHECKPOINT_PAGES, FILE_ERRORS, SqliteFile, storage_error
 from .waiting import QUEUE_LIMIT, Waiting
 
@@ -41,7 +41,7 @@ class GroupCommit:
     def __init__(
         self, name: str, file: SqliteFile, runtime: Runtime, run: Callable[[Waiting], Any]
     ) -> None:
-        self.failing: StorageError | None = None
+        self.condition = Condition(name)
         self._name = name
         self._file = file
         self._runtime = runtime
@@ -152,7 +152,7 @@ class GroupCommit:
         await self._runtime.offload(lambda: self._file.control("COMMIT"))
         self._committing = False
         self._tell_watchers()
-        self._note(None)
+        self.condition.note(None)
 
     async def _checkpoint(self) -> None:
         """Keep the log short. Everybody has been answered, so its failure is nobody's."""
@@ -164,7 +164,7 @@ class GroupCommit:
             return  # the log keeps it, and the next commit may find no room either
         except FILE_ERRORS as error:
             self._file.fail()
-            self._note(storage_error(self._name, error))
+            self.condition.note(storage_error(self._name, error))
 
     def _give_up(self, error: Exception) -> None:
         """The file failed: how the COMMIT ended is unknown, and nobody else was begun."""
@@ -179,7 +179,7 @@ class GroupCommit:
             waiting.fail(storage_error(self._name, error))
         for waiting in certain:
             waiting.fail(storage_error(self._name, error, certain=True))
-        self._note(storage_error(self._name, error))
+        self.condition.note(storage_error(self._name, error))
         self._tell_watchers()  # what failed may be in
 
     def _fail(self, waiting: Waiting, error: Exception) -> None:
@@ -189,15 +189,7 @@ class GroupCommit:
         else:
             failure = storage_error(self._name, error)
             waiting.fail(failure)
-            self._note(failure)
-
-    def _note(self, failure: StorageError | None) -> None:
-        """Say once that it fails, and once that it works again: the logs need room too."""
-        if failure and not self.failing:
-            log.error("the database fails", database=self._name, error=str(failure))
-        elif self.failing and not failure:
-            log.info("the database works again", database=self._name)
-        self.failing = failure
+            self.condition.note(failure)
 
     def _tell_watchers(self) -> None:
         if self._changed and not self._changed.done():

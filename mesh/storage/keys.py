@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
@@ -22,6 +23,13 @@ from .port import Tx
 
 #: A mutation's stored reply is at most this long.
 REPLY_LIMIT_BYTES = 64 * 1024
+
+_INSERT = (
+    "INSERT INTO mesh_keys (principal, method, key, request_hash, state, answer, created_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (principal, method, key) DO "
+)
+_CLAIM = _INSERT + "NOTHING RETURNING state"
+_PUT = _INSERT + "UPDATE SET state = excluded.state, answer = excluded.answer"
 
 
 class State(enum.IntEnum):
@@ -93,6 +101,20 @@ def request_hash(request: Message) -> bytes:
     return blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
+async def claim(tx: Tx, call: Call) -> Answer | None:
+    """Take *call*'s key for it, or return what the key has answered before.
+
+    It writes before it reads: of two transactions that first looked for a key nearby, and then
+    added theirs, PostgreSQL would take one back.
+
+    Raises:
+        AlreadyExists: the key was used for another request.
+    """
+    hashed = request_hash(call.request)
+    taken = await _put(tx, KeyId.of(call), hashed, Answer(State.OPEN), _CLAIM)
+    return None if taken else await find(tx, call)
+
+
 async def find(tx: Tx, call: Call) -> Answer | None:
     """Return what *call*'s key has answered before.
 
@@ -136,12 +158,9 @@ async def state_or_void(tx: Tx, do: KeyId) -> State:
     return State.VOID
 
 
-async def _put(tx: Tx, key: KeyId, hashed: bytes, answer: Answer) -> None:
-    await tx.execute(
-        "INSERT INTO mesh_keys (principal, method, key, request_hash, state, answer, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-        " ON CONFLICT (principal, method, key) DO UPDATE"
-        " SET state = excluded.state, answer = excluded.answer",
+async def _put(tx: Tx, key: KeyId, hashed: bytes, answer: Answer, sql: str = _PUT) -> list[Any]:
+    return await tx.execute(
+        sql,
         key.principal,
         key.method,
         key.key,

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from ..call import NOBODY, Call, Principal
+from ..errors import InvalidArgument
 from ..events import outbox
 from ..scope import scope
 
@@ -34,6 +35,9 @@ class Tx:
         """Run one statement, its parameters written ``$1``, ``$2``, …; return its rows.
 
         Any SQL error dooms the transaction: catching it does not help.
+
+        Raises:
+            InvalidArgument: a text holds a NUL, which PostgreSQL cannot keep.
         """
         raise NotImplementedError
 
@@ -72,6 +76,13 @@ def on_behalf_of(call: Call, work: Work[T]) -> Work[T]:
         return work(tx)
 
     return told
+
+
+def check_texts(params: Sequence[Any]) -> None:
+    """Refuse what one engine would keep and the other could not."""
+    for param in params:
+        if isinstance(param, str) and "\0" in param:
+            raise InvalidArgument("a text holds the character NUL", reason="NUL_IN_TEXT")
 
 
 class Store(Protocol):

@@ -12,7 +12,7 @@ import apsw
 from ..runtime.clock import Runtime
 from .group_commit import GroupCommit
 from .migrate import Migration
-from .port import StorageError, Tx, Work
+from .port import StorageError, Tx, Work, check_texts
 from .sqlite_file import (
     FILE_ERRORS,
     GuardedConnection,
@@ -42,6 +42,7 @@ class SqliteTx(Tx):
         """Run one statement. It completes without suspending."""
         if self.doomed:
             raise self.doomed
+        check_texts(params)
         try:
             return self._connection.execute(translate(sql), params)
         except Exception as error:
@@ -50,7 +51,12 @@ class SqliteTx(Tx):
 
     async def rollback(self) -> None:
         """Go back to this work's savepoint."""
-        self._control("ROLLBACK TO work")
+        if not self.doomed:
+            self._control("ROLLBACK TO work")
+
+    def end(self) -> None:
+        """Let no task that its work left behind use it any more."""
+        self.doomed = self.doomed or RuntimeError("this transaction is over")
 
     def now(self) -> float:
         """Return when the transaction began."""
@@ -96,10 +102,7 @@ class SqliteStore:
             reader.control("BEGIN")
             try:
                 tx = SqliteTx(reader, self._runtime, control=_no_control)
-                result = _drive(work(tx))
-                if tx.doomed:
-                    raise tx.doomed
-                return result
+                return _drive(work, tx)
             finally:
                 if reader.in_transaction:
                     reader.control("ROLLBACK")
@@ -120,7 +123,7 @@ class SqliteStore:
     @property
     def failing(self) -> StorageError | None:
         """What the last transaction met; None if the database took it."""
-        return self._groups.failing
+        return self._groups.condition.failing
 
     async def close(self) -> None:
         """Finish the queue, close the file, and let another process have it."""
@@ -145,25 +148,27 @@ class SqliteStore:
         """Run a work on the writer's open transaction; in a failure of the file, raise that."""
         tx = SqliteTx(self._file.writer, self._runtime, self._file.control)
         try:
-            result = waiting.context.run(lambda: _drive(waiting.work(tx)))
+            return waiting.context.run(_drive, waiting.work, tx)
         except BaseException:
             if isinstance(tx.doomed, FILE_ERRORS):
                 raise tx.doomed from None
             raise
-        if tx.doomed:
-            raise tx.doomed
-        return result
 
 
 def _no_control(sql: str) -> None:
     """A snapshot has nothing to roll back."""
 
 
-def _drive(work: Awaitable[T]) -> T:
-    """Run a coroutine that never suspends, and refuse one that does."""
-    coroutine = cast("Coroutine[Any, Any, T]", work)
+def _drive(work: Work[T], tx: SqliteTx) -> T:
+    """Run a work, which never suspends; refuse one that does."""
+    coroutine = cast("Coroutine[Any, Any, T]", work(tx))
     try:
         awaited = coroutine.send(None)
     except StopIteration as stop:
+        if tx.doomed:
+            raise tx.doomed from None
         return cast("T", stop.value)
-    raise refuse(coroutine, awaited)
+    else:
+        raise refuse(coroutine, awaited)
+    finally:
+        tx.end()

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
+import asyncpg
 import pytest
 
 from mesh.call import NOBODY
+from mesh.errors import InvalidArgument
 from mesh.runtime.clock import Runtime
 from mesh.storage.migrate import Migration
 from mesh.storage.port import ForeignAwaitError, StorageError, Store, Tx, Work
+from mesh.storage.postgres.store import PostgresStore
 from mesh.storage.sqlite import SqliteStore
+from tests.support.postgres import PostgresServer
 
 COINS = Migration(
     "0001_coins.sql",
@@ -38,6 +42,8 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
+    """One file a name."""
+
     sql_error: type[Exception] = apsw.Error
 
     def __init__(self, folder: Path) -> None:
@@ -47,12 +53,30 @@ class SqliteDatabase:
         return SqliteStore(self._folder / f"{name}.db", Runtime(), schema)
 
 
-ENGINES: Mapping[str, Callable[[Path], Database]] = {"sqlite": SqliteDatabase}
+class PostgresDatabase:
+    """One database a name, empty when a test begins."""
+
+    sql_error: type[Exception] = asyncpg.PostgresError
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._urls: dict[str, str] = {}
+
+    async def open(self, schema: Sequence[Migration] = (COINS,), name: str = "coins") -> Store:
+        if name not in self._urls:
+            self._urls[name] = await self._server.fresh(name)
+        return await PostgresStore.open(self._urls[name], name, Runtime(), schema)
+
+
+ENGINES: Mapping[str, Callable[[pytest.FixtureRequest], Database]] = {
+    "sqlite": lambda request: SqliteDatabase(request.getfixturevalue("tmp_path")),
+    "postgres": lambda request: PostgresDatabase(request.getfixturevalue("postgres_server")),
+}
 
 
 @pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    return ENGINES[request.param](tmp_path)
+def database(request: pytest.FixtureRequest) -> Database:
+    return ENGINES[request.param](request)
 
 
 @pytest.fixture
@@ -178,7 +202,7 @@ async def test_what_a_transaction_knows(store: Store) -> None:
 async def test_parameters_are_bound_by_their_number(store: Store) -> None:
     async def work(tx: Tx) -> None:
         await tx.execute("INSERT INTO coins (amount, owner) VALUES ($2, $1)", "ann", 7)
-        await tx.execute("UPDATE coins SET amount = $2 + $1 + $1 WHERE owner = $3", 10, 7, "ann")
+        await tx.execute("UPDATE coins SET amount = amount * $2 + $1 WHERE owner = $3", 6, 3, "ann")
 
     await store.write(work)
     assert await coins(store) == {"ann": 27}
@@ -237,6 +261,78 @@ async def test_a_doomed_transaction_runs_nothing_more(store: Store, database: Da
     with pytest.raises(database.sql_error):
         await store.write(work)
     assert later == []
+
+
+BEYOND = [
+    "COMMIT",
+    "/* now */ rollback",
+    "BEGIN",
+    "SAVEPOINT one",
+    "RELEASE work",
+    "SELECT 1; COMMIT",
+]
+
+
+@pytest.mark.parametrize("sql", BEYOND)
+async def test_what_would_reach_beyond_the_transaction_is_refused(
+    store: Store, database: Database, sql: str
+) -> None:
+    async def work(tx: Tx) -> None:
+        await put("ann")(tx)
+        with suppress(Exception):
+            await tx.execute(sql)
+
+    for _ in range(2):  # no cache helps it past
+        with pytest.raises((database.sql_error, ValueError)):
+            await store.write(work)
+        with pytest.raises((database.sql_error, ValueError)):
+            await store.read(lambda tx: tx.execute(sql))
+    await store.write(put("bob"))
+    assert await coins(store) == {"bob": 1}
+
+
+async def test_a_text_with_a_nul_is_refused_and_the_work_may_go_on(store: Store) -> None:
+    async def work(tx: Tx) -> str:
+        try:
+            await put("a\0b")(tx)
+        except InvalidArgument as refused:
+            await put("ann")(tx)
+            return refused.reason
+        return "kept"
+
+    assert await store.write(work) == "NUL_IN_TEXT"
+    assert await coins(store) == {"ann": 1}
+
+
+async def test_a_rollback_on_a_snapshot_changes_nothing(store: Store) -> None:
+    async def work(tx: Tx) -> list[Any]:
+        await tx.rollback()
+        return await tx.execute("SELECT COUNT(*) FROM coins")
+
+    assert [tuple(row) for row in await store.read(work)] == [(0,)]
+
+
+async def test_two_statements_at_once_are_refused(store: Store) -> None:
+    async def work(tx: Tx) -> None:
+        await asyncio.gather(put("ann")(tx), put("bob")(tx))
+
+    with pytest.raises(ForeignAwaitError):
+        await store.write(work)
+    await asyncio.sleep(0)
+    assert await coins(store) == {}
+
+
+async def test_a_transaction_that_is_over_runs_nothing_more(store: Store) -> None:
+    kept: list[Tx] = []
+
+    async def work(tx: Tx) -> None:
+        kept.append(tx)
+
+    for run in (store.write, store.read):
+        await run(work)
+        with pytest.raises(RuntimeError, match="is over"):
+            await put("ann")(kept.pop())
+    assert await coins(store) == {}
 
 
 # --- reads --------------------------------------------------------------------------------------
@@ -438,21 +534,23 @@ async def test_changed_resolves_at_the_next_commit(store: Store) -> None:
 
 async def test_what_was_written_is_there_when_changed_resolves(store: Store) -> None:
     seen: list[dict[str, int]] = []
+    looked = asyncio.Event()
 
     async def watch() -> None:
-        while len(seen) < 3:
+        while "bob" not in (seen or [{}])[-1]:
             changed = store.changed()
             seen.append(await coins(store))
-            if len(seen) < 3:
+            looked.set()
+            if "bob" not in seen[-1]:
                 await changed
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0)
+    await looked.wait()
     await store.write(put("ann"))
     await store.write(put("bob"))
     await watching
     assert seen[0] == {}
-    assert "ann" in seen[1]
+    assert seen[-1] == {"ann": 1, "bob": 1}
 
 
 async def test_a_write_that_is_refused_changes_nothing(store: Store) -> None:
