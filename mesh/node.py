@@ -12,7 +12,7 @@ from .runtime.clock import Runtime
 from .runtime.metrics import Metrics
 
 #: A developer on the same machine. May do what a person may: never undo.
-LOCAL = Principal("local", frozenset({"sales", "operator"}))
+LOCAL = Principal("local", frozenset({"sales", "operator", "auditor"}))
 
 
 #: Takes everybody for that developer.

@@ -1,7 +1,8 @@
 """PaymentService: one function for each method of `shop.payment.v1`.
 
 The money moves at an outside provider, so charging and refunding are effects of three parts:
-the intent is committed, the provider is asked until it answers, the answer is committed.
+the intent is committed, the provider is asked until it answers, the answer is committed. What is
+committed are events: the payment is loaded, `domain` decides what happens next, `stream` appends.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from services.shared.paging import next_token, open_page
 from shop.payment.v1 import payment_pb2 as pb
 from shop.provider.v1.provider_pb2 import Charge, ChargeRequest, RefundRequest
 
-from . import domain, ledger, records
+from . import domain, ledger, messages, projection, stream
 from .clients import Clients
-from .domain import Kind, State
 
 service = Service(
     pb.DESCRIPTOR.services_by_name["PaymentService"],
@@ -29,14 +29,16 @@ service = Service(
 @service.effect
 async def charge_payment(tx: Tx, request: pb.ChargePaymentRequest) -> None:
     """Record that a charge is due."""
-    await records.add(tx, request)
+    payment = await stream.load(tx, request.order_id)
+    await stream.append(tx, payment, domain.request_charge(payment, request))
 
 
 @charge_payment.outside
 async def charge_at_provider(ctx: Context[Clients], request: pb.ChargePaymentRequest) -> Charge:
     """Ask the provider to charge."""
+    payment = await ctx.read(lambda tx: stream.load(tx, request.order_id))
     charge = ChargeRequest(
-        key=await ctx.read(lambda tx: records.charge_key(tx, request.order_id)),
+        key=payment.charge_key,
         amount=request.amount,
         payment_token=request.payment_token,
         reference=request.order_id,
@@ -50,32 +52,26 @@ async def charge_at_provider(ctx: Context[Clients], request: pb.ChargePaymentReq
 @charge_payment.settle
 async def charge_answered(tx: Tx, request: pb.ChargePaymentRequest, answer: Charge) -> pb.Payment:
     """Record what became of the charge, once."""
-    payment = await records.one(tx, request.order_id)
-    if payment.state == State.PENDING:
-        if domain.was_taken(answer):
-            payment = await records.charged(tx, request.order_id, answer)
-            await ledger.post(tx, Kind.CHARGE, payment)
-        else:
-            payment = await records.declined(tx, request.order_id, answer)
+    payment = await stream.load(tx, request.order_id)
+    payment = await stream.append(tx, payment, domain.answer_charge(payment, answer))
     domain.check_charged(payment)
-    return payment
+    return messages.payment(payment)
 
 
 @service.effect
 async def refund_payment(tx: Tx, request: pb.RefundPaymentRequest) -> None:
     """Record that a refund is due."""
-    payment = await records.one(tx, request.order_id)
-    if domain.must_refund(payment):
-        await records.refunding(tx, request.order_id, request.reason)
+    payment = await stream.load(tx, request.order_id)
+    domain.check_exists(payment, request.order_id)
+    await stream.append(tx, payment, domain.request_refund(payment, request.reason))
 
 
 @refund_payment.outside
 async def refund_at_provider(ctx: Context[Clients], request: pb.RefundPaymentRequest) -> Charge:
     """Ask the provider to refund; to ask for a refund that it has made changes nothing."""
+    payment = await ctx.read(lambda tx: stream.load(tx, request.order_id))
     refund = RefundRequest(
-        key=domain.refund_key(request.order_id),
-        charge_key=await ctx.read(lambda tx: records.charge_key(tx, request.order_id)),
-        reference=request.order_id,
+        key=payment.refund_key, charge_key=payment.charge_key, reference=request.order_id
     )
     try:
         return await ctx.to.provider.Refund(refund)
@@ -86,35 +82,48 @@ async def refund_at_provider(ctx: Context[Clients], request: pb.RefundPaymentReq
 @refund_payment.settle
 async def refund_answered(tx: Tx, request: pb.RefundPaymentRequest, answer: Charge) -> pb.Payment:
     """Record what became of the refund, once."""
-    payment = await records.one(tx, request.order_id)
-    if payment.state == State.REFUNDED:
-        return payment
-    if answer.state != Charge.REFUNDED:
-        await records.not_refunded(tx, request.order_id)
+    payment = await stream.load(tx, request.order_id)
+    payment = await stream.append(tx, payment, domain.answer_refund(payment, answer))
     domain.check_refunded(payment, answer)
-    payment = await records.refunded(tx, request.order_id)
-    await ledger.post(tx, Kind.REFUND, payment)
-    return payment
+    return messages.payment(payment)
 
 
 @service.rpc
 async def get_payment(tx: Tx, request: pb.GetPaymentRequest) -> pb.Payment:
     """Return an order's payment."""
-    return await records.one(tx, request.order_id)
+    payment = await stream.load(tx, request.order_id)
+    domain.check_exists(payment, request.order_id)
+    return messages.payment(payment)
 
 
 @service.rpc
 async def list_payments(tx: Tx, request: pb.ListPaymentsRequest) -> pb.ListPaymentsResponse:
     """Return a page of payments."""
     page = open_page(request)
-    payments, last = await records.newest(tx, request.user_id, request.state, page)
+    payments, last = await projection.newest(tx, request.user_id, request.state, page)
     return pb.ListPaymentsResponse(payments=payments, next_page_token=next_token(request, last))
+
+
+@service.rpc
+async def list_audit_records(
+    tx: Tx, request: pb.ListAuditRecordsRequest
+) -> pb.ListAuditRecordsResponse:
+    """Return a page of what happened to payments."""
+    domain.check_auditor(tx.principal)
+    records, last = await stream.records(tx, request.order_id, open_page(request))
+    return pb.ListAuditRecordsResponse(records=records, next_page_token=next_token(request, last))
 
 
 @service.rpc
 async def get_ledger_summary(tx: Tx, request: pb.GetLedgerSummaryRequest) -> pb.LedgerSummary:
     """Add up the ledger."""
     return await ledger.summary(tx)
+
+
+@service.rpc
+async def get_trial_balance(tx: Tx, request: pb.GetTrialBalanceRequest) -> pb.TrialBalance:
+    """Add up the ledger's accounts."""
+    return await ledger.trial_balance(tx)
 
 
 @service.rpc

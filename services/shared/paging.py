@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol, TypeVar
@@ -58,6 +58,21 @@ class Page:
     def before(self) -> str:
         """The key to stay below in a list of ids (UUIDs) that is read newest first."""
         return self.after or "z"
+
+    def key(self, *kinds: Callable[[str], Any], first: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the parts of a key like ``a/1``, each read by its *kinds*; on page one *first*.
+
+        Raises:
+            InvalidArgument: it is no such key.
+        """
+        if not self.after:
+            return first
+        try:
+            return tuple(
+                kind(part) for kind, part in zip(kinds, self.after.split("/"), strict=True)
+            )
+        except ValueError:
+            raise _invalid("is not a token of this list") from None
 
     def cut(self, rows: Sequence[R]) -> tuple[Sequence[R], str]:
         """Return the page's *rows*, and its last key if more follow, else "".

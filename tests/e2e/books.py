@@ -30,6 +30,15 @@ Amount: TypeAlias = tuple[str, int]
 #: Every service's database; `mesh_effects` is in each of them.
 DATABASES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator", "provider")
 OPEN: Final = 0  # a key whose effect is not at its end
+#: What each event of a payment leaves it as.
+LEAVES: Final = {
+    "charge_requested": "PENDING",
+    "charged": "CHARGED",
+    "declined": "DECLINED",
+    "refund_requested": "REFUNDING",
+    "refunded": "REFUNDED",
+    "refund_denied": "CHARGED",
+}
 UNFINISHED: Final = ("PENDING", "EXECUTING", "COMPENSATING", "PARKED")
 
 
@@ -50,6 +59,17 @@ class Charge:
     state: str
     amount: Amount
     refunds: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a payment, and by whom."""
+
+    version: int
+    what: str
+    amount: Amount
+    principal: str
+    is_correlated: bool  # the ids differ from run to run
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,8 @@ class Books:
     users: frozenset[str]
     orders: Mapping[str, Order]
     charges: Mapping[str, tuple[Charge, ...]]
-    payments: Mapping[str, tuple[str, Amount]]
+    payments: Mapping[str, tuple[Event, ...]]
+    listed_payments: Mapping[str, tuple[str, Amount]]
     ledger: Mapping[str, tuple[Entry, ...]]
     entry_numbers: tuple[int, ...]
     reservations: Mapping[str, Reservation]
@@ -129,6 +150,11 @@ class Books:
             if charge.state == "APPROVED"
         )
 
+    def payment(self, order_id: str) -> tuple[str, Amount] | None:
+        """The state of an order's payment and its amount: what its last event left."""
+        events = self.payments.get(order_id, ())
+        return (LEAVES[events[-1].what], events[-1].amount) if events else None
+
     def units(self, state: str) -> Counter[str]:
         """The units of all reservations in *state*."""
         units: Counter[str] = Counter()
@@ -144,7 +170,8 @@ def read_books(data: Path) -> Books:
         users=frozenset(id_ for (id_,) in _rows(data, "user", "SELECT user_id FROM users")),
         orders=_orders(data),
         charges=_charges(data),
-        payments={
+        payments=_payments(data),
+        listed_payments={
             order_id: (payment_pb2.Payment.State.Name(state), (currency, amount))
             for order_id, state, currency, amount in _rows(
                 data, "payment", "SELECT order_id, state, currency, amount_minor FROM payments"
@@ -202,6 +229,7 @@ def faults(books: Books) -> Iterator[str]:
     """What can never be right when nothing is under way, a sentence each."""
     yield from _faults_of_orders(books)
     yield from _faults_of_stock(books)
+    yield from _faults_of_payments(books)
     if books.net != books.provider_net:
         yield f"the ledger has kept {dict(books.net)}, the provider {dict(books.provider_net)}"
     if books.entry_numbers != tuple(range(1, len(books.entry_numbers) + 1)):
@@ -233,8 +261,8 @@ def _faults_of_confirmed(books: Books, order_id: str, order: Order) -> Iterator[
     charge = (Charge("APPROVED", order.total, 0),)
     if books.charges.get(order_id) != charge:
         yield f"order {order_id} is CONFIRMED and has {books.charges.get(order_id)}"
-    if books.payments.get(order_id) != ("CHARGED", order.total):
-        yield f"order {order_id} is CONFIRMED, its payment {books.payments.get(order_id)}"
+    if books.payment(order_id) != ("CHARGED", order.total):
+        yield f"order {order_id} is CONFIRMED, its payment {books.payment(order_id)}"
     moved = [(entry.kind, entry.amount) for entry in books.ledger.get(order_id, ())]
     if moved != [("CHARGE", order.total)]:
         yield f"order {order_id} is CONFIRMED, its ledger {moved}"
@@ -259,7 +287,7 @@ def _faults_of_cancelled(books: Books, order_id: str, order: Order) -> Iterator[
         yield f"order {order_id} is CANCELLED, its ledger {entries}"
     if any(one.debit == other.debit for one, other in pairwise(entries)):
         yield f"order {order_id}: its refund moved money the way its charge did"
-    payment, _ = books.payments.get(order_id, ("", None))
+    payment, _ = books.payment(order_id) or ("", None)
     if payment not in ("", "DECLINED", "REFUNDED"):
         yield f"order {order_id} is CANCELLED, its payment {payment}"
     reservation = books.reservations.get(order_id)
@@ -272,6 +300,23 @@ def _faults_of_cancelled(books: Books, order_id: str, order: Order) -> Iterator[
     taken_back = books.sagas.get(("cancel_order", order_id))
     if (placed, taken_back) not in (("FAILED", None), ("COMPLETED", "COMPLETED")):
         yield f"order {order_id} is CANCELLED, its sagas {placed} and {taken_back}"
+
+
+def _faults_of_payments(books: Books) -> Iterator[str]:
+    for order_id in books.payments.keys() | books.listed_payments.keys() | books.ledger.keys():
+        events = books.payments.get(order_id, ())
+        if [event.version for event in events] != [*range(1, len(events) + 1)]:
+            yield f"the payment of {order_id} has gaps: {events}"
+        if not all(event.principal and event.is_correlated for event in events):
+            yield f"nobody knows who paid for {order_id}: {events}"
+        if books.payment(order_id) != books.listed_payments.get(order_id):
+            listed = books.listed_payments.get(order_id)
+            yield f"the payment of {order_id} is {books.payment(order_id)}, listed as {listed}"
+        moves = {"charged": "CHARGE", "refunded": "REFUND"}
+        moved = [(moves[event.what], event.amount) for event in events if event.what in moves]
+        booked = [(entry.kind, entry.amount) for entry in books.ledger.get(order_id, ())]
+        if moved != booked:
+            yield f"the payment of {order_id} moved {moved}, booked are {booked}"
 
 
 def _faults_of_stock(books: Books) -> Iterator[str]:
@@ -346,6 +391,19 @@ def _charges(data: Path) -> dict[str, tuple[Charge, ...]]:
         charge = Charge(provider_pb2.Charge.State.Name(state), (currency, amount), refunds[key])
         charges[reference] = (*charges.get(reference, ()), charge)
     return charges
+
+
+def _payments(data: Path) -> dict[str, tuple[Event, ...]]:
+    payments: dict[str, tuple[Event, ...]] = {}
+    for order_id, version, what, currency, amount, principal, correlation_id in _rows(
+        data,
+        "payment",
+        "SELECT order_id, version, what, currency, amount_minor, principal, correlation_id"
+        " FROM payment_events ORDER BY order_id, version",
+    ):
+        event = Event(version, what, (currency, amount), principal, bool(correlation_id))
+        payments[order_id] = (*payments.get(order_id, ()), event)
+    return payments
 
 
 def _ledger(data: Path) -> dict[str, tuple[Entry, ...]]:

@@ -78,7 +78,7 @@ def test_wrong_books_are_found(undisturbed: Books) -> None:
     order_id = next(iter(undisturbed.ordered("CONFIRMED")))
     refused = next(iter(undisturbed.ordered("CANCELLED")))
     order, (charge,) = undisturbed.orders[order_id], undisturbed.charges[order_id]
-    sku = next(iter(order.units))
+    sku, (due, paid) = next(iter(order.units)), undisturbed.payments[order_id]
 
     def changed(table: str, key: object, value: object) -> Books:
         change: dict[str, Any] = {table: {**getattr(undisturbed, table), key: value}}
@@ -93,6 +93,12 @@ def test_wrong_books_are_found(undisturbed: Books) -> None:
         changed("charges", "nobody's", (charge,)),
         changed("ledger", order_id, ()),
         changed("ledger", refused, undisturbed.ledger[order_id]),
+        changed("payments", order_id, (due, replace(paid, version=3))),
+        changed("payments", order_id, (due, replace(paid, what="declined"))),
+        changed("payments", order_id, (due, replace(paid, amount=("GBP", 1)))),
+        changed("payments", order_id, (due, replace(paid, principal=""))),
+        changed("payments", order_id, (replace(due, is_correlated=False), paid)),
+        changed("listed_payments", order_id, ("PENDING", order.total)),
         changed(
             "reservations", order_id, replace(undisturbed.reservations[order_id], state="HELD")
         ),

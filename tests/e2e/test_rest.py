@@ -11,6 +11,8 @@ import pytest
 
 from shop.orchestrator.v1 import orchestrator_pb2
 from shop.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from shop.payment.v1.payment_pb2 import ListAuditRecordsRequest
+from shop.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from shop.shipping.v1.shipping_pb2 import DispatchShipmentRequest
 from shop.shipping.v1.shipping_pb2_grpc import ShippingServiceStub
 from tests.e2e.books import check, read_books
@@ -532,4 +534,19 @@ def test_the_summaries_add_up(system: System, buyer: Customer) -> None:
     after, currencies = net()
     assert (after - before, currencies) == (2 * PRICE_PENCE, 1)
     (stock,) = system.read("/v1/stock", skus=buyer.sku)["stock"]
-    assert stock == {"sku": buyer.sku, **{k: str(v) for k, v in TWO_SHIPPED.items()}}
+    there = {**TWO_SHIPPED, "received": STOCK}
+    assert stock == {"sku": buyer.sku, **{k: str(v) for k, v in there.items()}}
+    provider, sales = system.read("/v1/ledger/trialBalance")["accounts"]
+    assert (provider["debited"], provider["credited"]) == (sales["credited"], sales["debited"])
+
+
+def test_the_audit_trail_is_not_for_the_outside(system: System, buyer: Customer) -> None:
+    order_id = buyer.order()["orderId"]
+    answer = system.get("/v1/ledger/auditRecords", orderId=order_id)
+    assert (answer.status_code, reason(answer)) == (403, "PERMISSION_DENIED")
+    with system.channel("payment") as channel:
+        records = PaymentServiceStub(channel).ListAuditRecords(
+            ListAuditRecordsRequest(order_id=order_id)
+        )
+    told = [(r.event.WhichOneof("event"), r.principal) for r in records.records]
+    assert told == [("charge_requested", "orchestrator"), ("charged", "orchestrator")]

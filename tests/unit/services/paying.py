@@ -18,6 +18,7 @@ from mesh.service import Service
 from mesh.storage.migrate import migrations, own_migrations
 from mesh.storage.sqlite import SqliteStore
 from mesh.transport.memory import MemoryNetwork
+from services.payment.domain import AUDITOR
 from services.payment.service import service
 from services.provider.service import service as provider_service
 from services.shared.money import to_money
@@ -37,7 +38,7 @@ class Shop:
     """Both services on one network. `payment` may crash; `failure` is what the provider answers."""
 
     def __init__(self, data: Path) -> None:
-        caller = Principal("saga", frozenset({ORCHESTRATOR}))
+        caller = Principal("saga", frozenset({ORCHESTRATOR, AUDITOR}))
         self.node = Node(identities=Identities(anonymous=caller))
         self.network = MemoryNetwork(self.node.runtime)
         self.failure: Exception | None = None
@@ -107,6 +108,16 @@ class Shop:
     async def ledger(self) -> list[pb.LedgerEntry]:
         reply = await self.payment.ListLedgerEntries(pb.ListLedgerEntriesRequest())
         return list(reply.entries)
+
+    async def trail(self, order_id: str = "") -> list[pb.AuditRecord]:
+        reply = await self.payment.ListAuditRecords(
+            pb.ListAuditRecordsRequest(order_id=order_id, page_size=1000)
+        )
+        return list(reply.records)
+
+    async def story(self, order_id: str) -> list[str | None]:
+        """What happened to an order's payment, in a word each."""
+        return [record.event.WhichOneof("event") for record in await self.trail(order_id)]
 
     async def check_books(self) -> None:
         """Our ledger and the provider's memory must tell the same story."""

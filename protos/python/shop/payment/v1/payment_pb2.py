@@ -26,9 +26,10 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
+from shop.payment.v1 import events_pb2 as shop_dot_payment_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshop/payment/v1/payment.proto\x12\x0fshop.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xdc\x03\n\x07Payment\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\"\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.shop.payment.v1.Payment.State\x12\x1a\n\x12provider_charge_id\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65\x63line_reason\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63harge_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brefund_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07\x43HARGED\x10\x02\x12\x0c\n\x08\x44\x45\x43LINED\x10\x03\x12\r\n\tREFUNDING\x10\x04\x12\x0c\n\x08REFUNDED\x10\x05\"\xa0\x02\n\x0bLedgerEntry\x12\x14\n\x0c\x65ntry_number\x18\x01 \x01(\x03\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.shop.payment.v1.LedgerEntry.Kind\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x15\n\rdebit_account\x18\x05 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06\x43HARGE\x10\x01\x12\n\n\x06REFUND\x10\x02\">\n\rLedgerSummary\x12-\n\x06totals\x18\x01 \x03(\x0b\x32\x1d.shop.payment.v1.LedgerTotals\"\xbd\x01\n\x0cLedgerTotals\x12\x15\n\rcurrency_code\x18\x01 \x01(\t\x12#\n\x07\x63harged\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03net\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x14\n\x0c\x63harge_count\x18\x05 \x01(\x03\x12\x14\n\x0crefund_count\x18\x06 \x01(\x03\"\xf7\x03\n\x14\x43hargePaymentRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x1a\n\x07user_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\xdf\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xba\x02\xbaH\xb6\x02\xba\x01\xaf\x02\n\x0cmoney.amount\x12nmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000000, nanos from 0 to 999999999\x1a\xae\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\x12$\n\rpayment_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x02\"B\n\x14RefundPaymentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"%\n\x11GetPaymentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x92\x01\n\x13ListPaymentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x37\n\x05state\x18\x04 \x01(\x0e\x32\x1e.shop.payment.v1.Payment.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"[\n\x14ListPaymentsResponse\x12*\n\x08payments\x18\x01 \x03(\x0b\x32\x18.shop.payment.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17GetLedgerSummaryRequest\"_\n\x18ListLedgerEntriesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\"c\n\x19ListLedgerEntriesResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.shop.payment.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xad\x05\n\x0ePaymentService\x12U\n\rChargePayment\x12%.shop.payment.v1.ChargePaymentRequest\x1a\x18.shop.payment.v1.Payment\"\x03\x90\x02\x02\x12U\n\rRefundPayment\x12%.shop.payment.v1.RefundPaymentRequest\x1a\x18.shop.payment.v1.Payment\"\x03\x90\x02\x02\x12n\n\nGetPayment\x12\".shop.payment.v1.GetPaymentRequest\x1a\x18.shop.payment.v1.Payment\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/payments/{order_id}\x12t\n\x0cListPayments\x12$.shop.payment.v1.ListPaymentsRequest\x1a%.shop.payment.v1.ListPaymentsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/payments\x12{\n\x10GetLedgerSummary\x12(.shop.payment.v1.GetLedgerSummaryRequest\x1a\x1e.shop.payment.v1.LedgerSummary\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/ledger/summary\x12\x89\x01\n\x11ListLedgerEntries\x12).shop.payment.v1.ListLedgerEntriesRequest\x1a*.shop.payment.v1.ListLedgerEntriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/ledger/entriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshop/payment/v1/payment.proto\x12\x0fshop.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cshop/payment/v1/events.proto\"\xdc\x03\n\x07Payment\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\"\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.shop.payment.v1.Payment.State\x12\x1a\n\x12provider_charge_id\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65\x63line_reason\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63harge_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brefund_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0b\n\x07\x43HARGED\x10\x02\x12\x0c\n\x08\x44\x45\x43LINED\x10\x03\x12\r\n\tREFUNDING\x10\x04\x12\x0c\n\x08REFUNDED\x10\x05\"\xa0\x02\n\x0bLedgerEntry\x12\x14\n\x0c\x65ntry_number\x18\x01 \x01(\x03\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.shop.payment.v1.LedgerEntry.Kind\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x15\n\rdebit_account\x18\x05 \x01(\t\x12\x16\n\x0e\x63redit_account\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06\x43HARGE\x10\x01\x12\n\n\x06REFUND\x10\x02\">\n\rLedgerSummary\x12-\n\x06totals\x18\x01 \x03(\x0b\x32\x1d.shop.payment.v1.LedgerTotals\"\xbd\x01\n\x0cLedgerTotals\x12\x15\n\rcurrency_code\x18\x01 \x01(\t\x12#\n\x07\x63harged\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03net\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x14\n\x0c\x63harge_count\x18\x05 \x01(\x03\x12\x14\n\x0crefund_count\x18\x06 \x01(\x03\"A\n\x0cTrialBalance\x12\x31\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x1f.shop.payment.v1.AccountBalance\"\xa8\x01\n\x0e\x41\x63\x63ountBalance\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12#\n\x07\x64\x65\x62ited\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08\x63redited\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12#\n\x07\x62\x61lance\x18\x05 \x01(\x0b\x32\x12.google.type.Money\"\xa4\x01\n\x0b\x41uditRecord\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.shop.payment.v1.PaymentEvent\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x04 \x01(\t\x12+\n\x05\x65ntry\x18\x05 \x01(\x0b\x32\x1c.shop.payment.v1.LedgerEntry\"\xf7\x03\n\x14\x43hargePaymentRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x1a\n\x07user_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\xdf\x02\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xba\x02\xbaH\xb6\x02\xba\x01\xaf\x02\n\x0cmoney.amount\x12nmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000000, nanos from 0 to 999999999\x1a\xae\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\x12$\n\rpayment_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x02\"B\n\x14RefundPaymentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"%\n\x11GetPaymentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x92\x01\n\x13ListPaymentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x37\n\x05state\x18\x04 \x01(\x0e\x32\x1e.shop.payment.v1.Payment.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"[\n\x14ListPaymentsResponse\x12*\n\x08payments\x18\x01 \x03(\x0b\x32\x18.shop.payment.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17GetLedgerSummaryRequest\"_\n\x18ListLedgerEntriesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\"c\n\x19ListLedgerEntriesResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.shop.payment.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x18\n\x16GetTrialBalanceRequest\"^\n\x17ListAuditRecordsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\"b\n\x18ListAuditRecordsResponse\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.shop.payment.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xba\x07\n\x0ePaymentService\x12U\n\rChargePayment\x12%.shop.payment.v1.ChargePaymentRequest\x1a\x18.shop.payment.v1.Payment\"\x03\x90\x02\x02\x12U\n\rRefundPayment\x12%.shop.payment.v1.RefundPaymentRequest\x1a\x18.shop.payment.v1.Payment\"\x03\x90\x02\x02\x12n\n\nGetPayment\x12\".shop.payment.v1.GetPaymentRequest\x1a\x18.shop.payment.v1.Payment\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/payments/{order_id}\x12t\n\x0cListPayments\x12$.shop.payment.v1.ListPaymentsRequest\x1a%.shop.payment.v1.ListPaymentsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/payments\x12{\n\x10GetLedgerSummary\x12(.shop.payment.v1.GetLedgerSummaryRequest\x1a\x1e.shop.payment.v1.LedgerSummary\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/ledger/summary\x12\x89\x01\n\x11ListLedgerEntries\x12).shop.payment.v1.ListLedgerEntriesRequest\x1a*.shop.payment.v1.ListLedgerEntriesResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/ledger/entries\x12}\n\x0fGetTrialBalance\x12\'.shop.payment.v1.GetTrialBalanceRequest\x1a\x1d.shop.payment.v1.TrialBalance\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/ledger/trialBalance\x12\x8b\x01\n\x10ListAuditRecords\x12(.shop.payment.v1.ListAuditRecordsRequest\x1a).shop.payment.v1.ListAuditRecordsResponse\"\"\x90\x02\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/ledger/auditRecordsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPAYMENTSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTLEDGERENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTAUDITRECORDSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_PAYMENTSERVICE'].methods_by_name['ChargePayment']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ChargePayment']._serialized_options = b'\220\002\002'
   _globals['_PAYMENTSERVICE'].methods_by_name['RefundPayment']._loaded_options = None
@@ -63,34 +66,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSERVICE'].methods_by_name['GetLedgerSummary']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/v1/ledger/summary'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListLedgerEntries']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ListLedgerEntries']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/v1/ledger/entries'
-  _globals['_PAYMENT']._serialized_start=168
-  _globals['_PAYMENT']._serialized_end=644
-  _globals['_PAYMENT_STATE']._serialized_start=545
-  _globals['_PAYMENT_STATE']._serialized_end=644
-  _globals['_LEDGERENTRY']._serialized_start=647
-  _globals['_LEDGERENTRY']._serialized_end=935
-  _globals['_LEDGERENTRY_KIND']._serialized_start=883
-  _globals['_LEDGERENTRY_KIND']._serialized_end=935
-  _globals['_LEDGERSUMMARY']._serialized_start=937
-  _globals['_LEDGERSUMMARY']._serialized_end=999
-  _globals['_LEDGERTOTALS']._serialized_start=1002
-  _globals['_LEDGERTOTALS']._serialized_end=1191
-  _globals['_CHARGEPAYMENTREQUEST']._serialized_start=1194
-  _globals['_CHARGEPAYMENTREQUEST']._serialized_end=1697
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1699
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1765
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1767
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1804
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1807
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1953
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1955
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2046
-  _globals['_GETLEDGERSUMMARYREQUEST']._serialized_start=2048
-  _globals['_GETLEDGERSUMMARYREQUEST']._serialized_end=2073
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2075
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2170
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2172
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2271
-  _globals['_PAYMENTSERVICE']._serialized_start=2274
-  _globals['_PAYMENTSERVICE']._serialized_end=2959
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetTrialBalance']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['GetTrialBalance']._serialized_options = b'\220\002\001\202\323\344\223\002\031\022\027/v1/ledger/trialBalance'
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListAuditRecords']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListAuditRecords']._serialized_options = b'\220\002\001\202\323\344\223\002\031\022\027/v1/ledger/auditRecords'
+  _globals['_PAYMENT']._serialized_start=198
+  _globals['_PAYMENT']._serialized_end=674
+  _globals['_PAYMENT_STATE']._serialized_start=575
+  _globals['_PAYMENT_STATE']._serialized_end=674
+  _globals['_LEDGERENTRY']._serialized_start=677
+  _globals['_LEDGERENTRY']._serialized_end=965
+  _globals['_LEDGERENTRY_KIND']._serialized_start=913
+  _globals['_LEDGERENTRY_KIND']._serialized_end=965
+  _globals['_LEDGERSUMMARY']._serialized_start=967
+  _globals['_LEDGERSUMMARY']._serialized_end=1029
+  _globals['_LEDGERTOTALS']._serialized_start=1032
+  _globals['_LEDGERTOTALS']._serialized_end=1221
+  _globals['_TRIALBALANCE']._serialized_start=1223
+  _globals['_TRIALBALANCE']._serialized_end=1288
+  _globals['_ACCOUNTBALANCE']._serialized_start=1291
+  _globals['_ACCOUNTBALANCE']._serialized_end=1459
+  _globals['_AUDITRECORD']._serialized_start=1462
+  _globals['_AUDITRECORD']._serialized_end=1626
+  _globals['_CHARGEPAYMENTREQUEST']._serialized_start=1629
+  _globals['_CHARGEPAYMENTREQUEST']._serialized_end=2132
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=2134
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=2200
+  _globals['_GETPAYMENTREQUEST']._serialized_start=2202
+  _globals['_GETPAYMENTREQUEST']._serialized_end=2239
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=2242
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=2388
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=2390
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2481
+  _globals['_GETLEDGERSUMMARYREQUEST']._serialized_start=2483
+  _globals['_GETLEDGERSUMMARYREQUEST']._serialized_end=2508
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2510
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2605
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2607
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2706
+  _globals['_GETTRIALBALANCEREQUEST']._serialized_start=2708
+  _globals['_GETTRIALBALANCEREQUEST']._serialized_end=2732
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=2734
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=2828
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=2830
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=2928
+  _globals['_PAYMENTSERVICE']._serialized_start=2931
+  _globals['_PAYMENTSERVICE']._serialized_end=3885
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,10 @@ class PaymentServiceStub:
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     def __init__(self, channel):
@@ -67,12 +71,26 @@ class PaymentServiceStub:
                 request_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesRequest.SerializeToString,
                 response_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesResponse.FromString,
                 _registered_method=True)
+        self.GetTrialBalance = channel.unary_unary(
+                '/shop.payment.v1.PaymentService/GetTrialBalance',
+                request_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.GetTrialBalanceRequest.SerializeToString,
+                response_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.TrialBalance.FromString,
+                _registered_method=True)
+        self.ListAuditRecords = channel.unary_unary(
+                '/shop.payment.v1.PaymentService/ListAuditRecords',
+                request_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsRequest.SerializeToString,
+                response_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     def ChargePayment(self, request, context):
@@ -122,6 +140,24 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrialBalance(self, request, context):
+        """Adds up the ledger's accounts. The balances of each currency add up to zero.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditRecords(self, request, context):
+        """Lists everything that ever happened to payments: what, when, on whose behalf,
+        and which money it moved. By order id, and each order's in the sequence it
+        happened.
+
+        PERMISSION_DENIED for callers without the role `auditor`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +191,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     request_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesRequest.FromString,
                     response_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesResponse.SerializeToString,
             ),
+            'GetTrialBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrialBalance,
+                    request_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.GetTrialBalanceRequest.FromString,
+                    response_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.TrialBalance.SerializeToString,
+            ),
+            'ListAuditRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditRecords,
+                    request_deserializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsRequest.FromString,
+                    response_serializer=shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'shop.payment.v1.PaymentService', rpc_method_handlers)
@@ -167,6 +213,10 @@ class PaymentService:
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     @staticmethod
@@ -321,6 +371,60 @@ class PaymentService:
             '/shop.payment.v1.PaymentService/ListLedgerEntries',
             shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesRequest.SerializeToString,
             shop_dot_payment_dot_v1_dot_payment__pb2.ListLedgerEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrialBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shop.payment.v1.PaymentService/GetTrialBalance',
+            shop_dot_payment_dot_v1_dot_payment__pb2.GetTrialBalanceRequest.SerializeToString,
+            shop_dot_payment_dot_v1_dot_payment__pb2.TrialBalance.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shop.payment.v1.PaymentService/ListAuditRecords',
+            shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsRequest.SerializeToString,
+            shop_dot_payment_dot_v1_dot_payment__pb2.ListAuditRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,10 @@ class PaymentServiceStub:
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     @_typing.overload
@@ -55,12 +59,25 @@ class PaymentServiceStub:
     """Adds up the ledger: what was charged, refunded and kept, in each currency."""
     ListLedgerEntries: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListLedgerEntriesRequest, _payment_pb2.ListLedgerEntriesResponse]
     """Lists the ledger's entries in the sequence they were written."""
+    GetTrialBalance: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetTrialBalanceRequest, _payment_pb2.TrialBalance]
+    """Adds up the ledger's accounts. The balances of each currency add up to zero."""
+    ListAuditRecords: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListAuditRecordsRequest, _payment_pb2.ListAuditRecordsResponse]
+    """Lists everything that ever happened to payments: what, when, on whose behalf,
+    and which money it moved. By order id, and each order's in the sequence it
+    happened.
+
+    PERMISSION_DENIED for callers without the role `auditor`.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -83,11 +100,24 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Adds up the ledger: what was charged, refunded and kept, in each currency."""
     ListLedgerEntries: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListLedgerEntriesRequest, _payment_pb2.ListLedgerEntriesResponse]  # type: ignore[assignment]
     """Lists the ledger's entries in the sequence they were written."""
+    GetTrialBalance: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetTrialBalanceRequest, _payment_pb2.TrialBalance]  # type: ignore[assignment]
+    """Adds up the ledger's accounts. The balances of each currency add up to zero."""
+    ListAuditRecords: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListAuditRecordsRequest, _payment_pb2.ListAuditRecordsResponse]  # type: ignore[assignment]
+    """Lists everything that ever happened to payments: what, when, on whose behalf,
+    and which money it moved. By order id, and each order's in the sequence it
+    happened.
+
+    PERMISSION_DENIED for callers without the role `auditor`.
+    """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns the payments and the ledger. The money itself moves at an outside payment
     provider; this service remembers what it asked for before it asks, so that a
     crash at any moment neither loses nor doubles a charge.
+
+    What it keeps are events: a payment is the sum of what happened to it, and each
+    movement of money is an entry of a double-entry ledger. Neither is ever changed
+    or removed.
     """
 
     @_abc_1.abstractmethod
@@ -144,5 +174,26 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_pb2.ListLedgerEntriesResponse, _abc.Awaitable[_payment_pb2.ListLedgerEntriesResponse]]:
         """Lists the ledger's entries in the sequence they were written."""
+
+    @_abc_1.abstractmethod
+    def GetTrialBalance(
+        self,
+        request: _payment_pb2.GetTrialBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.TrialBalance, _abc.Awaitable[_payment_pb2.TrialBalance]]:
+        """Adds up the ledger's accounts. The balances of each currency add up to zero."""
+
+    @_abc_1.abstractmethod
+    def ListAuditRecords(
+        self,
+        request: _payment_pb2.ListAuditRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ListAuditRecordsResponse, _abc.Awaitable[_payment_pb2.ListAuditRecordsResponse]]:
+        """Lists everything that ever happened to payments: what, when, on whose behalf,
+        and which money it moved. By order id, and each order's in the sequence it
+        happened.
+
+        PERMISSION_DENIED for callers without the role `auditor`.
+        """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,120 @@
+BEGIN TRANSACTION;
+CREATE TABLE ledger_end (
+  id          BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+  last_number BIGINT NOT NULL
+);
+INSERT INTO "ledger_end" VALUES(1,5);
+CREATE TABLE ledger_entries (
+  entry_number   BIGINT NOT NULL PRIMARY KEY,
+  order_id       TEXT NOT NULL REFERENCES payments (order_id),
+  kind           BIGINT NOT NULL,               -- shop.payment.v1.LedgerEntry.Kind
+  currency       TEXT NOT NULL,
+  amount_minor   BIGINT NOT NULL CHECK (amount_minor > 0),
+  debit_account  TEXT NOT NULL,                 -- receives the amount
+  credit_account TEXT NOT NULL,                 -- gives it
+  create_time    DOUBLE PRECISION NOT NULL,
+  UNIQUE (order_id, kind)
+);
+INSERT INTO "ledger_entries" VALUES(1,'charged',1,'GBP',7718360,'assets:provider','income:sales',1.79537726054784488672e+09);
+INSERT INTO "ledger_entries" VALUES(2,'refunded',1,'GBP',300,'assets:provider','income:sales',1.79537726057460784914e+09);
+INSERT INTO "ledger_entries" VALUES(3,'refunded',2,'GBP',300,'income:sales','assets:provider',1.79537726059895014762e+09);
+INSERT INTO "ledger_entries" VALUES(4,'denied',1,'GBP',500,'assets:provider','income:sales',1.79537726062654471401e+09);
+INSERT INTO "ledger_entries" VALUES(5,'refunding',1,'GBP',600,'assets:provider','income:sales',1.79537726067443609238e+09);
+CREATE TABLE mesh_effects (
+  principal      TEXT NOT NULL,
+  method         TEXT NOT NULL,
+  key            TEXT NOT NULL,
+  request        BYTEA NOT NULL,
+  correlation_id TEXT NOT NULL,
+  traceparent    TEXT NOT NULL,
+  PRIMARY KEY (principal, method, key)
+);
+INSERT INTO "mesh_effects" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-pending',X'0A0770656E64696E671203626F621A070A0347425010072206746F6B5F6F6B','01a204d2-e88a-706d-9a64-dabd189b7e47','');
+INSERT INTO "mesh_effects" VALUES('saga','/shop.payment.v1.PaymentService/RefundPayment','01a204d2-e9ba-72cf-9341-ddc884f96b47',X'0A09726566756E64696E67','01a204d2-e9ba-7dae-b331-0dee92ecdfc0','');
+CREATE TABLE mesh_keys (
+  principal    TEXT NOT NULL,
+  method       TEXT NOT NULL,
+  key          TEXT NOT NULL,
+  request_hash BYTEA NOT NULL,
+  state        BIGINT NOT NULL,           -- mesh.storage.keys.State
+  answer       BYTEA,                     -- the reply, or a google.rpc.Status
+  created_at   DOUBLE PRECISION NOT NULL, -- seconds since the epoch
+  PRIMARY KEY (principal, method, key)
+);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-charged',X'F28BE935F03ED35CAC78484E2FEF56F5',1,X'0A07636861726765641203616E6E1A0F0A0347425010FFDA0418808C8D9E0220022A2430316132303464322D653830322D376139372D386130322D3935353864633139626133303A0C08EC908DD8061098FFD9F701420C08EC908DD8061088E79D85024A0C08EC908DD8061088E79D8502',1.79537726051947093015e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-refunded',X'10D021D5779BDA26AFD6062CD637F2EF',1,X'0A08726566756E6465641203626F621A070A03474250100320022A2430316132303464322D653831622D376131352D613730332D6336666265353664373734633A0C08EC908DD80610B8F9D08C02420C08EC908DD8061080A5FF91024A0C08EC908DD8061080A5FF9102',1.79537726056336283684e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/RefundPayment','01a204d2-e821-71a1-80b0-07682320f225',X'F51E834DBDBFCDD5ACF3CD6F52B17BBB',1,X'0A08726566756E6465641203626F621A070A03474250100320052A2430316132303464322D653831622D376131352D613730332D6336666265353664373734633A0C08EC908DD80610B8F9D08C02420C08EC908DD80610F080CD9D024A0C08EC908DD8061080A5FF9102520C08EC908DD80610F080CD9D02',1.79537726057769536974e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-declined',X'A882A9438F9E6360441707D02D33FB6B',2,X'0809122C746865207061796D656E74206F66206F7264657220276465636C696E65642720776173206465636C696E65641A91010A28747970652E676F6F676C65617069732E636F6D2F676F6F676C652E7270632E4572726F72496E666F12650A0D434152445F4445434C494E454412046D6573681A240A0E6465636C696E655F726561736F6E1212494E53554646494349454E545F46554E44531A120A076F7574636F6D651207726566757365641A140A086F726465725F696412086465636C696E6564',1.79537726060055661202e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-denied',X'579EC45C9748E478126921E27BA832A8',1,X'0A0664656E6965641203616E6E1A070A03474250100520022A2430316132303464322D653834652D373365382D386362632D6464323536366365303239313A0C08EC908DD80610E093E2A702420C08EC908DD80610E8A2E1AA024A0C08EC908DD80610E8A2E1AA02',1.79537726062026858336e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/RefundPayment','01a204d2-e864-7f2b-b178-6227e33b3f2b',X'ED29F50B1FB7D345D8558017470548E8',2,X'0809122B7468652070726F766964657220646F6573206E6F7420726566756E64206F72646572202764656E696564271A86010A28747970652E676F6F676C65617069732E636F6D2F676F6F676C652E7270632E4572726F72496E666F125A0A0D524546554E445F44454E49454412046D6573681A120A076F7574636F6D651207726566757365641A1B0A0F70726F76696465725F726561736F6E1208544F4F5F4C4154451A120A086F726465725F6964120664656E696564',1.79537726064530181882e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-refunding',X'26F5627C78DC31C3582FAE761E415AD9',1,X'0A09726566756E64696E671203626F621A070A03474250100620022A2430316132303464322D653837662D376362632D623136632D6333653631336632313964663A0C08EC908DD80610F0E79BBE02420C08EC908DD80610A0A7CCC1024A0C08EC908DD80610A0A7CCC102',1.79537726066734981537e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/ChargePayment','k-pending',X'9AD2E3E45DEC7BCC58E50EED9EEA8724',0,X'',1.79537726068301367763e+09);
+INSERT INTO "mesh_keys" VALUES('saga','/shop.payment.v1.PaymentService/RefundPayment','01a204d2-e9ba-72cf-9341-ddc884f96b47',X'DF75EA402C89CAF4A6F6C87768C1C109',0,X'',1.79537726098693394653e+09);
+CREATE TABLE mesh_migrations (name TEXT PRIMARY KEY);
+INSERT INTO "mesh_migrations" VALUES('mesh/0001_keys.sql');
+INSERT INTO "mesh_migrations" VALUES('mesh/0002_sagas.sql');
+INSERT INTO "mesh_migrations" VALUES('0001_payments.sql');
+CREATE TABLE mesh_saga_steps (
+  saga_id       TEXT NOT NULL REFERENCES mesh_sagas (saga_id),
+  position      BIGINT NOT NULL,
+  target        TEXT NOT NULL,                -- the service's name, as clients dial it
+  method        TEXT NOT NULL,
+  request       BYTEA NOT NULL,
+  state         BIGINT NOT NULL,              -- mesh.saga.v1.SagaStep.State
+  answer        BYTEA,                        -- the reply, or a google.rpc.Status
+  attempts      BIGINT NOT NULL DEFAULT 0,
+  undo_method   TEXT NOT NULL DEFAULT '',
+  undo_request  BYTEA,
+  undo_state    BIGINT NOT NULL DEFAULT 0,    -- mesh.saga.v1.SagaStep.UndoState
+  undo_attempts BIGINT NOT NULL DEFAULT 0,
+  started_at    DOUBLE PRECISION NOT NULL,
+  ended_at      DOUBLE PRECISION,
+  PRIMARY KEY (saga_id, position)
+);
+CREATE TABLE mesh_sagas (
+  saga_id          TEXT PRIMARY KEY,
+  name             TEXT NOT NULL,
+  version          BIGINT NOT NULL,
+  key              TEXT NOT NULL,             -- what the caller knows it by
+  request          BYTEA NOT NULL,
+  state            BIGINT NOT NULL,           -- mesh.saga.v1.Saga.State
+  epoch            BIGINT NOT NULL DEFAULT 0,
+  resumes          BIGINT NOT NULL DEFAULT 0,
+  cancel_reason    TEXT,                      -- set when somebody asked to cancel it
+  pivoted          BIGINT NOT NULL DEFAULT 0, -- 1 once it can only go forward
+  failed_step      TEXT NOT NULL DEFAULT '',
+  refusal          BYTEA,                     -- google.rpc.Status
+  correlation_id   TEXT NOT NULL,
+  traceparent      TEXT NOT NULL,             -- of the root span
+  segment          TEXT NOT NULL DEFAULT '',  -- of the span that ran it last
+  created_at       DOUBLE PRECISION NOT NULL,
+  updated_at       DOUBLE PRECISION NOT NULL,
+  deadline_at      DOUBLE PRECISION NOT NULL,
+  UNIQUE (name, key)
+);
+CREATE TABLE payments (
+  order_id           TEXT NOT NULL PRIMARY KEY,
+  payment_id         TEXT NOT NULL UNIQUE,      -- a UUIDv7: in order of time
+  user_id            TEXT NOT NULL,
+  currency           TEXT NOT NULL,
+  amount_minor       BIGINT NOT NULL CHECK (amount_minor > 0), -- in the currency's minor units
+  state              BIGINT NOT NULL,           -- shop.payment.v1.Payment.State
+  charge_key         TEXT NOT NULL,             -- what the provider knows the charge by
+  provider_charge_id TEXT NOT NULL DEFAULT '',
+  decline_reason     TEXT NOT NULL DEFAULT '',
+  refund_reason      TEXT NOT NULL DEFAULT '',
+  create_time        DOUBLE PRECISION NOT NULL, -- seconds since the epoch, like every time here
+  update_time        DOUBLE PRECISION NOT NULL,
+  charge_time        DOUBLE PRECISION,
+  refund_time        DOUBLE PRECISION
+);
+INSERT INTO "payments" VALUES('charged','01a204d2-e7e7-7ca9-9331-6fa308c57ce1','ann','GBP',7718360,2,'charge/charged','01a204d2-e802-7a97-8a02-9558dc19ba30','','',1.79537726051947093015e+09,1.79537726054784488672e+09,1.79537726054784488672e+09,NULL);
+INSERT INTO "payments" VALUES('refunded','01a204d2-e813-741e-b4f9-ade465fa9588','bob','GBP',300,5,'charge/refunded','01a204d2-e81b-7a15-a703-c6fbe56d774c','','it''s broken',1.79537726056336283684e+09,1.79537726059895014762e+09,1.79537726057460784914e+09,1.79537726059895014762e+09);
+INSERT INTO "payments" VALUES('declined','01a204d2-e838-76c5-acf2-bac303307df4','ann','GBP',100,3,'charge/declined','01a204d2-e83b-7c1a-b809-03902f0b5195','INSUFFICIENT_FUNDS','',1.79537726060055661202e+09,1.79537726060909724233e+09,NULL,NULL);
+INSERT INTO "payments" VALUES('denied','01a204d2-e84c-7aae-8db6-48e1c82adf58','ann','GBP',500,2,'charge/denied','01a204d2-e84e-73e8-8cbc-dd2566ce0291','','',1.79537726062026858336e+09,1.79537726065495204927e+09,1.79537726062654471401e+09,NULL);
+INSERT INTO "payments" VALUES('refunding','01a204d2-e87b-7ddf-b581-15a2af0055f5','bob','GBP',600,4,'charge/refunding','01a204d2-e87f-7cbc-b16c-c3e613f219df','','',1.79537726066734981537e+09,1.79537726098693394653e+09,1.79537726067443609238e+09,NULL);
+INSERT INTO "payments" VALUES('pending','01a204d2-e88b-71e4-a5b4-57d553806162','bob','GBP',700,1,'charge/pending','','','',1.79537726068301367763e+09,1.79537726068301367763e+09,NULL,NULL);
+CREATE INDEX mesh_sagas_by_state ON mesh_sagas (state, saga_id);
+CREATE INDEX payments_by_user ON payments (user_id, payment_id);
+CREATE INDEX ledger_sums ON ledger_entries (currency, kind, amount_minor);
+COMMIT;
