@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
@@ -71,7 +72,8 @@ def _run(config: Config, services: Sequence[str]) -> int:
     from .storage.port import StorageError
 
     for name in services:
-        config.service(name)
+        for variable, text in config.service(name).environment.items():
+            os.environ.setdefault(variable, text.format_map(config.words()))
     try:
         uvloop.run(serve(config, services))
     except StorageError as error:

@@ -79,7 +79,13 @@ class Application:
         self._consumer: Consumer | None = None
         if bus and service.subscribers:
             self._consumer = Consumer(
-                node, store, bus, node.name, service.subscribers, self._context
+                node,
+                store,
+                bus,
+                node.name,
+                service.subscribers,
+                self._context,
+                service.events_at_once,
             )
         services = [service]
         if self.engine:

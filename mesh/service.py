@@ -140,12 +140,15 @@ class Service(Generic[C]):
         clients: makes the clients from a `Dial`; the class in the service's ``clients.py``.
         schema: the folder of its migrations.
         sagas: the sagas this service runs.
+        events_at_once: how many events that have an outside part, or failed before, are worked on
+            at a time; each may happen twice outside when the process dies.
     """
 
     descriptor: ServiceDescriptor
     clients: Callable[[Dial], C] = no_clients
     schema: Path | None = None
     sagas: Sequence[Saga[Any, C]] = ()
+    events_at_once: int = 32
     rpcs: dict[str, Callable[[Tx, Any], Awaitable[Any]]] = field(default_factory=dict)
     calls: dict[str, Callable[[Context[C], Any], Any]] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)

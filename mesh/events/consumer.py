@@ -29,8 +29,6 @@ ATTEMPTS_MAX = 10
 BACKOFF = Backoff(base_s=0.2, max_s=60.0)
 #: How long the outside part of one attempt may take.
 OUTSIDE_TIMEOUT_S = 60.0
-#: Kept events that are being worked on at the same time.
-WORKERS = 32
 #: The inbox is looked at this often at least: an operator or a replica may have changed it.
 POLL_S = 1.0
 OBSERVE_S = 5.0
@@ -43,6 +41,7 @@ class Consumer:
         name: of the subscription; its replicas share it.
         subscribers: what to do with each topic.
         context: makes what the outside parts may use.
+        at_once: kept events that are worked on at the same time.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Consumer:
         name: str,
         subscribers: Mapping[str, Subscriber],
         context: Callable[[Call], Context[Any]],
+        at_once: int = 32,
     ) -> None:
         self._node = node
         self._runtime = node.runtime
@@ -61,6 +61,7 @@ class Consumer:
         self._name = name
         self._subscribers = subscribers
         self._context = context
+        self._at_once = at_once
         self.inbox = Inbox(name)
         self._wake = asyncio.Event()
         self._working: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -149,11 +150,11 @@ class Consumer:
                 continue
 
     async def _due(self, tx: Tx) -> tuple[list[Kept], float | None]:
-        return await self.inbox.due(tx, WORKERS + len(self._working))
+        return await self.inbox.due(tx, self._at_once + len(self._working))
 
     def _begin(self, event: Event, attempts: int) -> None:
         key = (event.topic, event.aggregate)
-        if key in self._working or len(self._working) >= WORKERS:
+        if key in self._working or len(self._working) >= self._at_once:
             return
         task = asyncio.get_running_loop().create_task(
             self._again(event, attempts), context=contextvars.Context()

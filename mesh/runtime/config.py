@@ -42,21 +42,23 @@ ADMIN_PORT_OFFSET = 10_000
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """A service of the mesh."""
+    """A service of the mesh. `environment` holds what it finds there unless something is set."""
 
     name: str
     module: str
     port: int
     roles: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ProcessConfig:
     """Another process of the system.
 
-    `ready` is a URL that answers 200 once it serves. `drain` is a command that returns when what
-    it has under way is finished; it is run before the process is asked to end. It runs `when` a
-    variable is set to something but 0, or `unless` one is.
+    It serves once `ready` answers: an ``http://`` URL with 200, a ``tcp://`` one by listening.
+    `drain` is a command that returns when what it has under way is finished; it is run before the
+    process is asked to end. It runs `when` a variable is set to something but 0, or `unless` one
+    is.
     """
 
     name: str
@@ -221,6 +223,10 @@ def _check_file(config: Config, path: Path, offset: int) -> None:
     for process in config.processes.values():
         texts = (*process.command, *process.drain, process.ready)
         _check_words(f"{path}: [process.{process.name}]", texts, words)
+    for service in config.services.values():
+        _check_words(
+            f"{path}: [service.{service.name}]", tuple(service.environment.values()), words
+        )
     _check_words(f"{path}: [welcome]", config.welcome, words)
     _check_words(f"{path}: [bus]", [config.bus], words)
 
@@ -243,6 +249,7 @@ def _service(name: str, table: Table, offset: int) -> ServiceConfig:
         module=table.take("module", str),
         port=table.take("port", int) + offset,
         roles=frozenset(table.texts("roles")),
+        environment=table.mapping("environment"),
     )
     table.end()
     return service

@@ -1,4 +1,4 @@
-"""Ask a process how it is: a gRPC server by the standard health protocol, another one over HTTP."""
+"""Ask a process how it is: by gRPC's standard health protocol, over HTTP, or if it listens."""
 
 from __future__ import annotations
 
@@ -50,6 +50,22 @@ async def probe_http(url: str, timeout_s: float = 1.0) -> Health:
             return Health.NOT_YET
 
     return await asyncio.to_thread(ask)
+
+
+async def probe_url(url: str, timeout_s: float = 1.0) -> Health:
+    """Ask *url*: ``http://``, which answers 200 if it serves, or ``tcp://``, which listens."""
+    if not url.startswith("tcp://"):
+        return await probe_http(url, timeout_s)
+    host, _, port = url.removeprefix("tcp://").rpartition(":")
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except TimeoutError:
+        return Health.SILENT
+    except OSError:
+        return Health.NOT_YET
+    writer.close()
+    return Health.SERVES
 
 
 async def serves(address: str, timeout_s: float = 1.0) -> bool:

@@ -21,7 +21,7 @@ from . import presence
 from .child import STOP_TIMEOUT_S, Child, ChildError, Spec, die_with_parent
 from .clock import Runtime
 from .config import Config, ConfigError, ProcessConfig
-from .health import Health, probe, probe_http
+from .health import Health, probe, probe_url
 from .ports import hold
 
 EXIT_INTERRUPTED = 130
@@ -180,7 +180,7 @@ class Supervisor:
             command=[word.format_map(words) for word in process.command],
             environment={**os.environ, "MESH_TOKEN": make_token(self._secret, process.name)},
             log=self._log(process.name),
-            probe=lambda timeout_s: probe_http(url, timeout_s),
+            probe=lambda timeout_s: probe_url(url, timeout_s),
             drain=[word.format_map(words) for word in process.drain],
             inherited=self._inherited,
         )

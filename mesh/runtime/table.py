@@ -53,6 +53,15 @@ class Table:
             raise ConfigError(f"{self._where}: {key}: is empty")
         return tuple(found)
 
+    def mapping(self, key: str) -> dict[str, str]:
+        """Return the table of texts called *key*, empty if it is not there."""
+        table = self.table(key)
+        return {name: table.take(name, str) for name in table.left()}
+
+    def left(self) -> list[str]:
+        """Return what is in it and was not asked for yet."""
+        return list(self._left)
+
     def table(self, key: str) -> Table:
         """Return the table called *key*, empty if it is not there."""
         self._known.append(key)
@@ -61,7 +70,7 @@ class Table:
 
     def tables(self) -> Iterator[tuple[str, Table]]:
         """Return all that is in it, which must be tables."""
-        return ((key, self.table(key)) for key in list(self._left))
+        return ((key, self.table(key)) for key in self.left())
 
     def end(self) -> None:
         """Fail if something is left."""

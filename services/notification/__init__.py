@@ -1,0 +1,1 @@
+"""Mail to customers: one for each event that they want to hear of."""
