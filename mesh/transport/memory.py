@@ -43,14 +43,14 @@ class MemoryNetwork:
         """Serve *call* in a task of its own, until its deadline."""
         route = self._route(call)
         assert route.unary is not None
-        answer = functools.partial(route.unary, self._arrive(route, call))
-        return await self._serve(call, answer, contextvars.Context())
+        step = functools.partial(route.unary, self._arrive(route, call))
+        return await self._serve(call, step, self._server_context(call))
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Serve *call* step by step, as the reader asks; leaving the stream ends its handler."""
         route = self._route(call)
         assert route.stream is not None
-        context = contextvars.Context()
+        context = self._server_context(call)
         arriving = _arriving(route.method.request_type, requests)
         replies = context.run(route.stream, self._arrive(route, call), arriving)
         following = functools.partial(_next, replies)
@@ -75,6 +75,9 @@ class MemoryNetwork:
             )
         return routes[call.method.path]
 
+    def _server_context(self, call: Call) -> contextvars.Context:
+        return contextvars.Context()
+
     def _remaining_s(self, call: Call) -> float | None:
         return remaining_s(call, self._runtime.clock.monotonic())
 
@@ -91,18 +94,18 @@ class MemoryNetwork:
         self, call: Call, step: Callable[[], Awaitable[Any]], context: contextvars.Context
     ) -> Any:
         """Let the server take *step*, until the deadline; return its reply, None at the end."""
-        task = asyncio.get_running_loop().create_task(_answer(step), context=context)
+        task = asyncio.get_running_loop().create_task(answer(step), context=context)
         try:
-            answer = await asyncio.wait_for(task, self._remaining_s(call))
+            answered = await asyncio.wait_for(task, self._remaining_s(call))
         except TimeoutError:
             raise DeadlineExceeded(f"no reply of {call.method.full_name} in time") from None
-        if isinstance(answer, Status):
-            raise from_status(answer)
-        return None if answer is None else call.method.reply_type.FromString(answer)
+        if isinstance(answered, Status):
+            raise from_status(answered)
+        return None if answered is None else call.method.reply_type.FromString(answered)
 
 
-async def _answer(step: Callable[[], Awaitable[Any]]) -> bytes | Status | None:
-    """Return what goes back over the wire."""
+async def answer(step: Callable[[], Awaitable[Any]]) -> bytes | Status | None:
+    """Return what goes back over the wire when a server takes *step*."""
     try:
         reply = await step()
     except MeshError as error:

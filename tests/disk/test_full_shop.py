@@ -10,10 +10,10 @@ from typing import Any
 import apsw
 import pytest
 
-from mesh.call import Call
 from mesh.metadata import UNDO_OF
 from mesh.testing.cluster import Faults
 from mesh.testing.loop import run_virtual
+from mesh.testing.network import Message
 from tests.disk.disk import Disk
 from tests.disk.shop import DECIDED, close, order_everything, states
 from tests.e2e.books import check
@@ -43,8 +43,9 @@ class FullDisk(Faults):
             await order_everything(shop, disk)
             await close(shop)
 
-    async def deliver(self, call: Call, send: Callable[[], Awaitable[Any]]) -> Any:
-        if self._writes == math.inf and UNDO_OF in call.metadata and call.address == self._service:
+    async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
+        undoing = UNDO_OF in message.call.metadata
+        if self._writes == math.inf and undoing and message.target == self._service:
             self._writes = 1
         return await send()
 

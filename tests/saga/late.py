@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from mesh.call import Call
 from mesh.errors import MeshError, Unavailable
 from mesh.saga.engine import DEADLINE_S
 from mesh.testing.cluster import Faults
 from mesh.testing.loop import VirtualClock
+from mesh.testing.network import Message
 from tests.saga.shop import Books, Scenario, Shop
 
 Send = Callable[[], Awaitable[Any]]
@@ -31,9 +31,9 @@ class Late(Faults):
         """Whether there was such a call."""
         return self._late is not None
 
-    def _is_it(self, send: Send) -> bool:
-        self._calls += 1
-        if self._calls == self._number:
+    def _is_it(self, message: Message, send: Send) -> bool:
+        self._calls += bool(message.caller)  # the customer's are not counted
+        if message.caller and self._calls == self._number:
             self._late = send
             return True
         return False
@@ -58,11 +58,11 @@ class Overtaken(Late):
         self._cut_off = ""
         self._heals_at = 0.0
 
-    async def deliver(self, call: Call, send: Send) -> Any:
+    async def deliver(self, message: Message, send: Send) -> Any:
         now = VirtualClock().monotonic()
-        if self._is_it(send):
-            self._cut_off, self._heals_at = call.address, now + self.HEALS_AFTER_S
-        if call.address == self._cut_off and now < self._heals_at:
+        if self._is_it(message, send):
+            self._cut_off, self._heals_at = message.target, now + self.HEALS_AFTER_S
+        if message.target == self._cut_off and now < self._heals_at:
             raise Unavailable("cut off")
         return await send()
 
@@ -70,8 +70,8 @@ class Overtaken(Late):
 class Repeated(Late):
     """The call is delivered, and delivered once more when everything is over."""
 
-    async def deliver(self, call: Call, send: Send) -> Any:
-        self._is_it(send)
+    async def deliver(self, message: Message, send: Send) -> Any:
+        self._is_it(message, send)
         return await send()
 
 

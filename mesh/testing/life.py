@@ -1,0 +1,31 @@
+"""One life of a node: from its start to its death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..runtime.clock import Runtime
+from ..server import Application
+from ..storage.sqlite import SqliteStore
+
+
+@dataclass(eq=False)
+class Life:
+    """What dies with a node. Whatever runs as it never goes on once it is `dead`."""
+
+    name: str
+    fuse: int
+    burnt_out: Callable[[str], None]
+    dead: bool = False
+    runtime: Runtime = field(init=False)
+    store: SqliteStore = field(init=False)
+    application: Application = field(init=False)
+    #: The answers that somebody waits for.
+    owed: dict[asyncio.Future[Any], None] = field(default_factory=dict)
+
+    def burn_out(self) -> None:
+        """Die here, between two steps, unless the faults think better of it."""
+        self.burnt_out(self.name)

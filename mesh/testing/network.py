@@ -1,0 +1,248 @@
+"""The network of a cluster.
+
+Every message is carried by a task that belongs to no node: it arrives, late or twice, whatever
+becomes of who sent it. What is sent and answered is serialised, as on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
+from typing import Any, cast
+
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode
+
+from ..call import Call
+from ..errors import DeadlineExceeded, MeshError, Unavailable, from_status
+from ..runtime.clock import Runtime
+from ..transport.memory import MemoryNetwork, answer
+from ..transport.port import incoming, outgoing, remaining_s
+from .faults import Faults, Point
+from .life import Life
+from .process import running_as
+
+
+class Gone(Unavailable):
+    """Whoever was serving the call died."""
+
+
+class Message:
+    """A call as it was sent.
+
+    `caller` is a node's name, "" from outside the cluster. `timeout_s` is what was left of its
+    time; as in gRPC, the server counts it from when the message arrives.
+    """
+
+    def __init__(self, caller: str, call: Call, timeout_s: float | None) -> None:
+        self.caller = caller
+        self.target = call.address
+        self.call = call
+        self.timeout_s = timeout_s
+        self._request = call.request.SerializeToString()
+        self._metadata = outgoing(call)
+        #: What the caller waits for.
+        self.answer: asyncio.Future[bytes | Status] = asyncio.get_running_loop().create_future()
+        #: Who works on it; more than one if it was delivered more than once.
+        self.served: list[asyncio.Task[None]] = []
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.call.method.name
+
+    def arrive(self, runtime: Runtime) -> Call:
+        """Return the call as a server gets it."""
+        method = self.call.method
+        request = method.request_type.FromString(self._request)
+        return incoming(method, request, dict(self._metadata), self.timeout_s, runtime)
+
+    def fail(self, error: MeshError) -> None:
+        """Let the caller have *error*, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def cancel(self) -> None:
+        """Let whoever works on it know that nobody waits any more."""
+        for task in self.served:
+            task.cancel()
+
+
+class Network(MemoryNetwork):
+    """Delivers between the lives of nodes, as its faults please.
+
+    Args:
+        runtime: the outside's.
+        faults: what goes wrong, now.
+        point: passes a point of a life.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        faults: Callable[[], Faults],
+        point: Callable[[Life, Point], Awaitable[None]],
+    ) -> None:
+        super().__init__(runtime)
+        self._faults = faults
+        self._point = point
+        self._lives: dict[str, Life] = {}
+        #: The calls that somebody waits for.
+        self.flights: dict[Message, None] = {}
+
+    def join(self, life: Life) -> None:
+        """Let *life* answer."""
+        self._lives[life.name] = life
+        self.serve(life.name, life.application.routes)
+
+    def cut(self, life: Life) -> None:
+        """*life* is over: who waits for its answers learns it, and who works for it too."""
+        if self._lives.get(life.name) is life:
+            self.stop(life.name)
+            del self._lives[life.name]
+        for waiting in life.owed:
+            if not waiting.done():
+                waiting.set_exception(Gone(f"{life.name} is gone"))
+        for message in [m for m in self.flights if m.caller == life.name]:
+            del self.flights[message]
+            message.cancel()
+
+    async def exchange(self, caller: str, call: Call) -> Any:
+        """Send *call*, and wait for its answer until its deadline."""
+        loop = asyncio.get_running_loop()
+        message = Message(caller, call, remaining_s(call, loop.time()))
+        self.flights[message] = None
+        loop.create_task(self._carry(message), context=context_of(None))  # noqa: RUF006  # the loop keeps it
+        timer = None
+        if message.timeout_s is not None:
+            late = DeadlineExceeded(f"no reply of {call.method.full_name} in time")
+            timer = loop.call_later(message.timeout_s, message.fail, late)
+        try:
+            answered = await message.answer
+        except asyncio.CancelledError:
+            message.cancel()
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+            self.flights.pop(message, None)
+        if isinstance(answered, Status):
+            raise from_status(answered)
+        return call.method.reply_type.FromString(answered)
+
+    async def _carry(self, message: Message) -> None:
+        deliver = self._faults().deliver
+        try:
+            answered = await deliver(message, functools.partial(self._deliver, message))
+        except MeshError as error:
+            message.fail(error)
+        else:
+            if not message.answer.done():
+                message.answer.set_result(answered)
+
+    async def _deliver(self, message: Message) -> bytes | Status:
+        """Let whoever lives at the target now work on *message*; return the answer.
+
+        Raises:
+            Unavailable: nobody does.
+            Gone: it died of it, or meanwhile.
+        """
+        route = self._route(message.call)
+        assert route.unary is not None
+        life = self._lives[message.target]
+        step = functools.partial(route.unary, message.arrive(life.runtime))
+        context = context_of(life)
+        answered = await self._work(message.call, step, context, message.timeout_s, message)
+        assert answered is not None
+        return answered
+
+    async def _serve(self, call: Call, step: Callable[[], Awaitable[Any]], context: Context) -> Any:
+        """Take one step of a stream."""
+        timeout_s = remaining_s(call, asyncio.get_running_loop().time())
+        answered = await self._work(call, step, context, timeout_s)
+        if isinstance(answered, Status):
+            raise from_status(answered)
+        return None if answered is None else call.method.reply_type.FromString(answered)
+
+    def _server_context(self, call: Call) -> Context:
+        return context_of(self._lives[call.address])
+
+    async def _work(
+        self,
+        call: Call,
+        step: Callable[[], Awaitable[Any]],
+        context: Context,
+        timeout_s: float | None,
+        message: Message | None = None,
+    ) -> bytes | Status | None:
+        """Let the life of *context* take *step*, until the time is over or it dies."""
+        life = cast("Life", context[running_as])
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[bytes | Status | None] = loop.create_future()
+        life.owed[answered] = None
+
+        async def work() -> None:
+            try:
+                reply = await answer(step)
+            except asyncio.CancelledError:
+                reply = Status(code=StatusCode.CANCELLED.value[0], message="cancelled")
+            await self._point(life, Point(life.name, "reply", call.method.full_name))
+            if not answered.done():
+                answered.set_result(reply)
+
+        task = loop.create_task(work(), context=context)
+        if message:
+            message.served.append(task)
+        timer = None
+        if timeout_s is not None:
+            timer = loop.call_later(timeout_s, task.cancel, context=context)
+        try:
+            return await answered
+        finally:
+            if timer:
+                timer.cancel()
+            life.owed.pop(answered, None)
+
+
+class NodeTransport:
+    """The network as the life of a node has it; without one, as the outside has it."""
+
+    def __init__(
+        self,
+        network: Network,
+        life: Life | None = None,
+        point: Callable[[Life, Point], Awaitable[None]] | None = None,
+    ) -> None:
+        self._network = network
+        self._life = life
+        self._point = point
+
+    async def unary(self, call: Call) -> Any:
+        """Send, unless the node dies first."""
+        if self._life is None or self._point is None:
+            return await self._network.exchange("", call)
+        name, method = self._life.name, call.method.full_name
+        await self._point(self._life, Point(name, "send", method))
+        try:
+            reply = await self._network.exchange(name, call)
+        except MeshError:
+            await self._point(self._life, Point(name, "send", method, after=True))
+            raise
+        await self._point(self._life, Point(name, "send", method, after=True))
+        return reply
+
+    def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Streams are not disturbed."""
+        return self._network.stream(call, requests)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def context_of(life: Life | None) -> Context:
+    """Return a new context, in which *life* is running; None: nobody."""
+    context = Context()
+    context.run(running_as.set, life)
+    return context

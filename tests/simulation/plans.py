@@ -1,0 +1,88 @@
+"""What customers have in mind, drawn before anything goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+USERS = {"ann": "GB", "sue": "GB", "kim": "KP"}
+#: Whose orders are refused, and why.
+SUSPENDED, ABROAD, UNKNOWN = "sue", "kim", "nobody"
+DECLINED = "tok_declined"
+TOKENS = ["tok_ok"] * 6 + ["tok_slow", "tok_reply_lost", DECLINED]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is on a shelf."""
+
+    sku: str
+    price_minor: int
+    stock: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One customer's order: who asks for what, when, and how patiently.
+
+    `tries` is how often the customer asks before giving up. `twin` sends it a second time at the
+    same moment; `impostor` sends another order under the same id. `cancel_s` after it was placed
+    it is cancelled, None: not.
+    """
+
+    order_id: str
+    at_s: float
+    user_id: str
+    lines: tuple[tuple[Item, int], ...]
+    token: str
+    wait: bool
+    tries: int
+    twin: bool
+    impostor: bool
+    cancel_s: float | None
+
+    @property
+    def price_minor(self) -> int:
+        return sum(item.price_minor * quantity for item, quantity in self.lines)
+
+    @property
+    def impossible(self) -> bool:
+        """Whether it must be refused, whatever else happens."""
+        return (
+            self.user_id in (SUSPENDED, ABROAD, UNKNOWN)
+            or self.token == DECLINED
+            or any(quantity > item.stock for item, quantity in self.lines)
+        )
+
+
+def draw_items(random: Random) -> list[Item]:
+    """A few things, scarce ones among them."""
+    stocks = [random.choice((1, 2, 5, 20)) for _ in range(random.randint(1, 4))]
+    return [
+        Item(f"THING-{number}", random.randint(1, 9999), stock)
+        for number, stock in enumerate(stocks)
+    ]
+
+
+def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan]:
+    """A handful of orders to some dozens, within *horizon_s*."""
+    return [
+        Plan(
+            order_id=f"o-{number}",
+            at_s=random.uniform(0.0, horizon_s) if random.random() < 0.8 else 0.0,
+            user_id=random.choice(["ann"] * 8 + [SUSPENDED, ABROAD, UNKNOWN]),
+            lines=_draw_lines(random, items),
+            token=random.choice(TOKENS),
+            wait=random.random() < 0.5,
+            tries=random.choice((1, 2, 1000, 1000)),
+            twin=random.random() < 0.15,
+            impostor=random.random() < 0.05,
+            cancel_s=random.expovariate(1 / 3.0) if random.random() < 0.3 else None,
+        )
+        for number in range(random.choice((1, 3, 6, 10, 20, 30)))
+    ]
+
+
+def _draw_lines(random: Random, items: list[Item]) -> tuple[tuple[Item, int], ...]:
+    chosen = random.sample(items, random.randint(1, min(2, len(items))))
+    return tuple((item, random.choice((1, 1, 1, 2, 3))) for item in chosen)

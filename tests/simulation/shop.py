@@ -1,0 +1,141 @@
+"""The whole order system and its customers, for the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from random import Random
+
+from google.type.money_pb2 import Money
+from google.type.postal_address_pb2 import PostalAddress
+
+from mesh.client import Policy
+from mesh.errors import Refused
+from mesh.testing.cluster import Cluster
+from mesh.testing.simulation import Simulation
+from shop.inventory.v1 import inventory_pb2, inventory_pb2_grpc
+from shop.orchestrator.v1 import orchestrator_pb2 as pb
+from shop.orchestrator.v1 import orchestrator_pb2_grpc
+from shop.user.v1 import user_pb2, user_pb2_grpc
+from tests.saga.shop import ROLES, SERVICES
+from tests.simulation.books import read_books
+from tests.simulation.plans import SUSPENDED, USERS, Plan, draw_items, draw_plans
+
+PLACED, CANCELLED = pb.PlaceOrderResponse, pb.CancelOrderResponse
+HORIZON_S = 20.0
+
+
+class Shop(Simulation):
+    """Customers place orders on scarce goods, and cancel some of them."""
+
+    services = SERVICES
+    roles = ROLES
+
+    def __init__(self, cluster: Cluster, random: Random) -> None:
+        super().__init__(cluster, random)
+        self.items = draw_items(random)
+        self.plans = draw_plans(random, self.items, HORIZON_S)
+        #: What customers were told, by order: never to be taken back.
+        self.promised: dict[str, str] = {}
+        self.broken: list[str] = []
+        channel = cluster.channel("orchestrator", Policy(timeout_s=8.0))
+        self.orders = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+    async def prepare(self) -> None:
+        """Open accounts, fill shelves."""
+        users = user_pb2_grpc.UserServiceStub(self.cluster.channel("user"))
+        for name, region in USERS.items():
+            home = user_pb2.Address(
+                address_id="home", postal_address=PostalAddress(region_code=region)
+            )
+            await users.CreateUser(
+                user_pb2.CreateUserRequest(
+                    user_id=name,
+                    email=f"{name}@example.com",
+                    addresses=[home],
+                    default_address_id="home",
+                )
+            )
+        await users.SuspendUser(user_pb2.SuspendUserRequest(user_id=SUSPENDED))
+        shelves = inventory_pb2_grpc.InventoryServiceStub(self.cluster.channel("inventory"))
+        for item in self.items:
+            price = Money(
+                currency_code="GBP",
+                units=item.price_minor // 100,
+                nanos=item.price_minor % 100 * 10_000_000,
+            )
+            await shelves.CreateItem(
+                inventory_pb2.CreateItemRequest(sku=item.sku, unit_price=price, quantity=item.stock)
+            )
+
+    async def act(self) -> None:
+        """Let every customer do what they have in mind."""
+        await asyncio.gather(*(self._customer(plan) for plan in self.plans))
+
+    async def problems(self) -> Iterable[str]:
+        """Compare what the services know with one another and with what was promised."""
+        books = await read_books(self.cluster.channel)
+        found = [*self.broken, *books.problems(self.plans, self.items)]
+        for order_id, promise in self.promised.items():
+            state = books.placing.get(order_id)
+            if state is None:
+                found.append(f"{order_id} was acknowledged and is lost")
+            elif promise == "CONFIRMED" and state != "COMPLETED":
+                found.append(f"{order_id} was promised, and its saga is {state}")
+            elif promise == "CANCELLED" and books.confirmed(order_id):
+                found.append(f"{order_id} was said to be cancelled, and stands")
+        return found
+
+    async def _customer(self, plan: Plan) -> None:
+        await self.sleep(plan.at_s)
+        doing = [self._place(plan)]
+        if plan.twin:
+            doing.append(self._place(plan))
+        if plan.impostor:
+            doing.append(self._place(plan, impostor=True))
+        if plan.cancel_s is not None:
+            doing.append(self._cancel(plan))
+        await asyncio.gather(*doing)
+
+    async def _place(self, plan: Plan, *, impostor: bool = False) -> None:
+        lines = [pb.PlaceOrderLine(sku=i.sku, quantity=n) for i, n in plan.lines]
+        request = pb.PlaceOrderRequest(
+            order_id=plan.order_id,
+            user_id="impostor" if impostor else plan.user_id,
+            lines=lines,
+            payment_token=plan.token,
+            wait=plan.wait,
+        )
+        try:
+            for _ in range(plan.tries):
+                answer = await self.until_answered(
+                    lambda: self.orders.PlaceOrder(request), tries=plan.tries
+                )
+                if answer is None:
+                    return
+                self._promise(plan, PLACED.State.Name(answer.state))
+                if answer.state != PLACED.EXECUTING or not plan.wait:
+                    return
+        except Refused as refused:
+            if not (impostor or plan.impostor) or refused.reason != "KEY_REUSED":
+                self.broken.append(f"{plan.order_id} was refused: {refused}")
+
+    async def _cancel(self, plan: Plan) -> None:
+        assert plan.cancel_s is not None
+        await self.sleep(plan.cancel_s)
+        request = pb.CancelOrderRequest(order_id=plan.order_id, wait=plan.wait)
+        try:
+            answer = await self.until_answered(
+                lambda: self.orders.CancelOrder(request), tries=plan.tries
+            )
+        except Refused as refused:
+            if refused.reason != "ORDER_NOT_FOUND":
+                self.broken.append(f"cancelling {plan.order_id} was refused: {refused}")
+        else:
+            if answer and answer.state == CANCELLED.CANCELLED:
+                self._promise(plan, "CANCELLED")
+
+    def _promise(self, plan: Plan, state: str) -> None:
+        """Remember the most that was said of an order: cancelled, confirmed, or just accepted."""
+        known = self.promised.get(plan.order_id, "EXECUTING")
+        self.promised[plan.order_id] = min(known, state)
