@@ -117,9 +117,9 @@ class Child:
         self._process = await self._run(self.spec.command)
 
     async def _run(self, command: Sequence[str]) -> asyncio.subprocess.Process:
-        self.spec.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.spec.log.open("ab") as log:
-            try:
+        try:
+            self.spec.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.spec.log.open("ab") as log:
                 return await asyncio.create_subprocess_exec(
                     *command,
                     env=dict(self.spec.environment),
@@ -130,8 +130,8 @@ class Child:
                     start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
                     preexec_fn=die_with_parent(),
                 )
-            except OSError as error:
-                raise ChildError(f"{self.spec.name} cannot be run: {error}") from error
+        except OSError as error:
+            raise ChildError(f"{self.spec.name} cannot be run: {error}") from error
 
     async def _until_ready(self) -> None:
         process, monotonic = self._process, self._runtime.clock.monotonic

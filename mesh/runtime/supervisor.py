@@ -135,8 +135,12 @@ class Supervisor:
         self._write_pids()
 
     def _report(self, line: str) -> None:
+        """Tell people, and other programs; a full disk must not keep a child from its restart."""
         self._say(line)
-        self._write_pids()
+        try:
+            self._write_pids()
+        except OSError as error:
+            self._say(f"`mesh ps` is out of date: {error}")
 
     def _plan(self) -> list[list[Spec]]:
         others = self._wanted()
@@ -244,9 +248,14 @@ class Supervisor:
 
 async def up(config: Config, *, one_process: bool, welcome: bool) -> int:
     """Run the system; return the exit status."""
-    supervisor = Supervisor(config, lambda line: print(line, flush=True), one_process)
+    supervisor = Supervisor(config, _print, one_process)
     try:
         return await supervisor.run(welcome)
     except ChildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError):  # where it goes to is full, or gone
+        print(line, flush=True)

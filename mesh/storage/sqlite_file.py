@@ -242,8 +242,11 @@ def storage_error(name: str, error: BaseException, *, certain: bool = False) -> 
 
     With *certain*, it is certain that nothing of their transaction is in.
     """
-    code = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0), "")
+    extended = getattr(error, "extendedresult", 0)
+    code = apsw.mapping_extended_result_codes.get(extended, "")
     message = f"{name}: {error}" + (f" ({code})" if code else "")
+    if extended == apsw.SQLITE_IOERR_SHMSIZE:
+        return NotStoredError(f"{name}: no room for its -shm file ({code})", "STORAGE_FULL")
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return StorageError(message, "STORAGE_CORRUPT")
     if isinstance(error, apsw.FullError):
@@ -251,6 +254,19 @@ def storage_error(name: str, error: BaseException, *, certain: bool = False) -> 
     if isinstance(error, apsw.BusyError):
         return NotStoredError(message, "STORAGE_BUSY")
     return (NotStoredError if certain else StorageError)(message)
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder*, and those above it, so that no power cut takes them away again."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    above = os.open(folder.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
 def lock_file(path: Path) -> int:
@@ -262,7 +278,7 @@ def lock_file(path: Path) -> int:
     Raises:
         StorageError: another process has it open.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

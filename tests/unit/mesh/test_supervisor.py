@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -265,6 +267,27 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(folder: Folder) -> 
     assert folder.mesh("ps").stderr == "error: nothing is up on .data\n"
     folder.up().poll()
     folder.until_said("2 processes serve")  # and the next one can start
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
+def test_while_nothing_can_be_written_it_goes_on_restarting_what_dies(folder: Folder) -> None:
+    folder.process("one")
+    up = folder.up()
+    folder.until_said("1 processes serve")
+    resource.prlimit(up.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    for _ in range(2):
+        (pid,) = until(lambda: children(up.pid), "a child")
+        with contextlib.suppress(ProcessLookupError):  # it finds no room either
+            os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: pid not in children(up.pid), "its end")  # type: ignore[misc]
+    resource.prlimit(up.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    folder.until_said("one serves again")
+    assert [folder.pid("one")] == children(up.pid)
+    assert folder.stop(up) == 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 SLOW_TO_STOP = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -169,6 +170,21 @@ async def test_whatever_fails_nobody_waits_for_ever(store: SqliteStore, disk: Di
 
 
 # --- opening ------------------------------------------------------------------------------------
+
+
+def test_the_folders_of_a_new_database_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+
+    def fsync(file: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{file}").resolve())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    SqliteStore(tmp_path / "a" / "b" / "nodes.db", Runtime()).abandon()
+    assert synced == [tmp_path, tmp_path / "a"]
+    SqliteStore(tmp_path / "a" / "b" / "nodes.db", Runtime()).abandon()
+    assert synced == [tmp_path, tmp_path / "a"]
 
 
 async def test_a_second_store_on_the_file_is_refused(store: SqliteStore, tmp_path: Path) -> None:
