@@ -38,7 +38,7 @@ help: ## what there is (this)
 	  JAEGER  run     '1: traces go to the real Jaeger, built first (default: the embedded trace store)' \
 	  UP_FLAGS run    'more flags for `mesh up`' \
 	  FILE    replay  'a file in the format of the one in replay/data (default: that one, December 2010)' \
-	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"' \
+	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile has some too' \
 	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
 	  DATA    clean   '1: delete .data (databases and logs) as well' \
@@ -53,6 +53,10 @@ run: .venv/.run $(if $(JAEGER),jaeger-binary) ## start the whole system, place r
 .PHONY: replay
 replay: .venv/.run ## send a month of real orders through the running system
 	@$(PY) -m replay $(FILE) $(ARGS)
+
+.PHONY: reconcile
+reconcile: .venv/.run ## do the services agree on each order? Read the running system and say
+	@$(PY) -m reconcile $(ARGS)
 
 # The simulation replays a seed only if sets of strings have one order: hence the hash seed.
 .PHONY: test

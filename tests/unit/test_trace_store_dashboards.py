@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,8 @@ def test_every_service_is_scraped_at_its_admin_port_under_its_name() -> None:
         host, port = group["targets"][0].split(":")
         assert group["labels"] == {"service": host}
         ports[host] = int(port) - 10_000
-    assert ports == {
-        "user": 50051,
-        "order": 50052,
-        "inventory": 50053,
-        "payment": 50054,
-        "shipping": 50055,
-        "orchestrator": 50056,
-        "provider": 50059,
-    }
+    services_of = tomllib.loads((HERE.parent / "mesh.toml").read_text())["service"]
+    assert ports == {name: service["port"] for name, service in services_of.items()}
 
 
 def test_the_dashboard_uses_known_metrics_and_data_sources() -> None:
