@@ -31,7 +31,7 @@ LOCKED := pyproject.toml uv.lock protos/python/pyproject.toml scripts/bootstrap.
 .PHONY: help
 help: ## what there is (this)
 	@printf 'Usage: make TARGET [KNOB=value]\n\n'
-	@awk -F ':.*## ' '/^[a-z]+:.*## /  { printf "  %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /  { printf "  %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nKnobs\n'
 	@printf '  %-14s%-8s%s\n' \
 	  ORDERS  run     'how many real orders to place after the start; 0: none (default: the first trading day)' \
@@ -69,6 +69,10 @@ check: check-style check-types check-imports check-protos check-stubs ## style, 
 .PHONY: bench
 bench: $(DEV) ## measure: CPU and throughput, as ratios within one run
 	@$(PY) -m benchmarks $(ARGS)
+
+.PHONY: bench-sagas
+bench-sagas: $(DEV) .venv/.peers ## measure: sagas beside DBOS, Temporal and bare gRPC (ARGS=--help)
+	@$(PY) -m benchmarks.sagas $(ARGS)
 
 .PHONY: stubs
 stubs: $(DEV) ## generate protos/python from protos
@@ -141,3 +145,8 @@ $(DEV): $(LOCKED)
 	$(require_python)
 	@$(PYTHON) scripts/bootstrap.py $(DEV_SET)
 	@touch $@ .venv/.dev .venv/.run
+
+.venv/.peers: $(LOCKED)
+	$(require_python)
+	@$(PYTHON) scripts/bootstrap.py $(DEV_SET) --group peers
+	@touch $@

@@ -29,13 +29,18 @@ TARGETS = [
 COLLECTOR_PORT, PAGE_PORT = 24317, 28081
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    made = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
+    made.add_argument("--rounds", type=int, default=20)
+    made.add_argument("--calls", type=int, default=500, help="of each variant in a round")
+    made.add_argument("--keep", action="store_true", help="write benchmarks/results/calls.json")
+    return made
+
+
 def main() -> int:
     """Run the benchmark of calls."""
-    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--calls", type=int, default=500, help="of each variant in a round")
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/calls.json")
-    options = parser.parse_args()
+    options = parser().parse_args()
     logging.getLogger("mesh").setLevel(logging.ERROR)
     collector = subprocess.Popen(
         [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Callable, Sequence
 
 import pytest
 import yaml
 
+from benchmarks import __main__ as bench
+from benchmarks.sagas import __main__ as bench_sagas
 from mesh import cli
 from replay.options import read_options
 from tests.docs.fences import ROOT
@@ -20,8 +23,23 @@ ELSEWHERE = {
     "make run UP_FLAGS=--one-process": "the ports are taken by the one that is up",
     "make replay": "tests/e2e replays the month",
     'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
+    "make bench": "measures for minutes",
+    "make bench-sagas": "likewise; tests/unit runs the parts of it",
+    "make bench-sagas ARGS=--quick": "the same",
+    'make bench-sagas ARGS="--finished 1000000"': "the same",
+    'make bench-sagas ARGS="--crash 10000"': "the same",
     "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
 }
+
+#: What reads the options of the programs that make starts.
+PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
+    "mesh": cli.parser().parse_args,
+    "replay": read_options,
+    "benchmarks": bench.parser().parse_args,
+    "benchmarks.sagas": bench_sagas.parser().parse_args,
+}
+#: What make would install first.
+SETS = ("run", "dev", "peers")
 
 
 def check(command: str) -> None:
@@ -31,7 +49,14 @@ def check(command: str) -> None:
         assert "services" in yaml.safe_load((ROOT / "docker-compose.yml").read_text())
         return
     planned = subprocess.run(
-        [program, "--dry-run", "--assume-old=.venv/.run", "--assume-old=.venv/.dev", *arguments],
+        [
+            program,
+            "--dry-run",
+            "--assume-old=.venv/.run",
+            "--assume-old=.venv/.dev",
+            "--assume-old=.venv/.peers",
+            *arguments,
+        ],
         cwd=ROOT,
         env={n: v for n, v in os.environ.items() if not n.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
@@ -41,10 +66,9 @@ def check(command: str) -> None:
     assert planned.returncode == 0, planned.stderr
     words = shlex.split(planned.stdout.splitlines()[-1])
     module = words[words.index("-m") + 1 :]
-    if module[0] in ("mesh", "replay"):
-        parse = cli.parser().parse_args if module[0] == "mesh" else read_options
+    if module[0] in PARSERS:
         try:
-            parse(module[1:])
+            PARSERS[module[0]](module[1:])
         except SystemExit:
             pytest.fail(f"{command}: {shlex.join(words)} is refused")
     else:

@@ -1,0 +1,1 @@
+"""A durable saga of five calls: ours, its peers', and the same calls without any of it."""

@@ -1,0 +1,94 @@
+"""The servers that contestants need: the order system, Temporal, PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from benchmarks.sagas.processes import START_TIMEOUT_S, Process, ProcessError, running
+
+#: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
+OFFSETS = range(-3200, 5400, 20)
+PORTS_TRIES = 20
+POLL_S = 0.1
+
+
+@asynccontextmanager
+async def order_system(folder: Path) -> AsyncIterator[tuple[Process, Mapping[str, str]]]:
+    """The order system as `mesh up` starts it, without tracing; and the variables that find it."""
+    command = [sys.executable, "-m", "mesh", "up", "--no-welcome"]
+    for _ in range(PORTS_TRIES):
+        environment = _environment(folder, random.choice(OFFSETS))  # noqa: S311  # any will do
+        async with running("system", command, folder, environment) as process:
+            try:
+                while "serve after" not in await process.line():
+                    pass
+            except ProcessError as error:
+                if "in use" not in str(error):
+                    raise
+                continue
+            yield process, environment
+            return
+    raise ProcessError("no ports are free for the order system")
+
+
+def _environment(folder: Path, offset: int) -> dict[str, str]:
+    ours = {n: v for n, v in os.environ.items() if not n.startswith(("MESH_", "OTEL_"))}
+    ours.pop("JAEGER", None)
+    moved = {"MESH_PORT_OFFSET": str(offset), "MESH_DATA_DIR": str(folder)}
+    return {**ours, **moved, "OTEL_TRACES_EXPORTER": "none", "LOG_LEVEL": "ERROR"}
+
+
+@asynccontextmanager
+async def temporal(folder: Path, *options: str) -> AsyncIterator[tuple[Process, str]]:
+    """Temporal's development server, and its address."""
+    binary = Path(sysconfig.get_path("scripts")) / "temporal"
+    port = free_port()
+    command = [
+        *(str(binary), "server", "start-dev", "--headless", "--log-level", "error"),
+        *("--ip", "127.0.0.1", "--port", str(port), *options),
+    ]
+    async with running("temporal", command, folder, heard=False) as process:
+        await _until_it_listens(port)
+        yield process, f"127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def postgres(folder: Path, services: str) -> AsyncIterator[tuple[Process, str]]:
+    """A PostgreSQL with a database for each of *services*; where one is, with {name} for it."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mesh.runtime.postgres_server", "--services", services),
+        *("--data", str(folder / "data"), "--port", str(port)),
+    ]
+    async with running("postgres", command, folder, heard=False) as process:
+        await _until_it_listens(port)
+        passfile = folder / "data" / "{name}.pgpass"
+        yield process, f"postgresql://{{name}}@127.0.0.1:{port}/{{name}}?passfile={passfile}"
+
+
+async def _until_it_listens(port: int) -> None:
+    ends = time.monotonic() + START_TIMEOUT_S
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        if time.monotonic() > ends:
+            raise ProcessError(f"nobody listens on port {port} after {START_TIMEOUT_S:.0f} s")
+        await asyncio.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
