@@ -181,6 +181,13 @@ class Unavailable(MeshError):
     reason = "UNAVAILABLE"
 
 
+class KeyExpired(MeshError):
+    """The key is older than what is remembered: whether its call was executed is not known."""
+
+    status = StatusCode.FAILED_PRECONDITION
+    reason = "KEY_EXPIRED"
+
+
 class DeadlineExceeded(MeshError):
     """Time ran out while the request was on its way or being worked on."""
 
@@ -207,12 +214,10 @@ _CLASSES: tuple[type[MeshError], ...] = (
     DeadlineExceeded,
     Internal,
 )
-_FALLBACK = {
-    Outcome.REFUSED: Refused,
-    Outcome.NOT_EXECUTED: NotExecuted,
-    Outcome.UNKNOWN: MeshError,
+_REST = {Outcome.REFUSED: Refused, Outcome.NOT_EXECUTED: NotExecuted, Outcome.UNKNOWN: MeshError}
+_BY_REASON = {
+    cls.reason: cls for cls in (CircuitOpenError, KeyExpired, KeyInFlight, UndeclaredCall)
 }
-_BY_REASON = {cls.reason: cls for cls in (CircuitOpenError, KeyInFlight, UndeclaredCall)}
 
 
 def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshError]:
@@ -222,7 +227,7 @@ def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshErr
     for cls in _CLASSES:
         if cls.outcome is outcome and cls.status is status:
             return cls
-    return _FALLBACK[outcome]
+    return _REST[outcome]
 
 
 def to_status(error: MeshError) -> Status:

@@ -25,6 +25,7 @@ from .saga.admin import saga_service
 from .saga.engine import SagaEngine
 from .service import Context, Service
 from .storage.port import Store
+from .storage.retention import Retention
 from .transport.port import Route
 
 #: What a call without a deadline gets.
@@ -54,6 +55,7 @@ class Application:
         connect: opens a channel to a target, for calls of handlers.
         connect_once: the same without retries, for sagas: the engine owns their retry.
         bus: where its events go and come from; without one they wait in the outbox.
+        keep_s: how long keys, published events and finished sagas are kept; for ever if None.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Application:
         connect: Callable[[str], Any],
         connect_once: Callable[[str], Any],
         bus: Bus | None = None,
+        keep_s: float | None = None,
     ) -> None:
         service.check()
         self.service = service
@@ -76,6 +79,7 @@ class Application:
             self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
         self.effects = Effects(store, node.runtime, self._context)
         self._relay = Relay(store, bus, node.runtime, node.metrics, node.name) if bus else None
+        self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
         self._consumer: Consumer | None = None
         if bus and service.subscribers:
             self._consumer = Consumer(
@@ -101,6 +105,8 @@ class Application:
         await self.effects.resume()
         if self.engine:
             await self.engine.resume()
+        if self._retention:
+            self._retention.start()
         if self._relay:
             self._relay.start()
         if self._consumer:
@@ -112,6 +118,8 @@ class Application:
             await self._consumer.stop()
         if self._relay:
             await self._relay.stop()
+        if self._retention:
+            await self._retention.stop()
         if self.engine:
             await self.engine.stop()
         await self.effects.stop()

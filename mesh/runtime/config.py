@@ -88,6 +88,7 @@ class Config:
     ports: Mapping[str, int] = field(default_factory=dict)
     welcome: tuple[str, ...] = ()
     bus: str = ""
+    keep_days: int = 30
     profile: str = "dev"
     bind: str = "127.0.0.1"
     address: str = "127.0.0.1:{port}"
@@ -164,12 +165,14 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     root = Table(path, "", document)
     services, processes = root.table("service"), root.table("process")
     ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
+    retention = root.table("retention")
     root.end()
     config = Config(
         services={name: _service(name, table, offset) for name, table in services.tables()},
         processes={name: _process(name, table) for name, table in processes.tables()},
         ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
         welcome=welcome.texts("command"),
+        keep_days=retention.take("days", int, 30),
         bus=environment.get("MESH_BUS_URL") or bus.take("url", str, ""),
         profile=environment.get("MESH_PROFILE", "dev"),
         bind=environment.get("MESH_BIND", "127.0.0.1"),
@@ -181,6 +184,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     )
     welcome.end()
     bus.end()
+    retention.end()
     _check_variables(config, environment)
     _check_file(config, path, offset)
     return config
@@ -217,6 +221,8 @@ def _check_file(config: Config, path: Path, offset: int) -> None:
         if port in owners:
             raise ConfigError(f"{path}: port {port} is {owners[port]}'s and {owner}'s")
         owners[port] = owner
+    if config.keep_days < 1:
+        raise ConfigError(f"{path}: [retention] days: at least 1 is wanted")
     for name in config.services.keys() & config.processes.keys():
         raise ConfigError(f"{path}: {name} is both a service and a process")
     words = config.words()

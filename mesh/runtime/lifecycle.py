@@ -37,6 +37,7 @@ from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ServiceConfig
 from .logs import configure_logging, log
 from .telemetry import Telemetry
 
+DAY_S = 24 * 3600.0
 #: How long clients have to notice that we are about to stop, and calls to finish.
 NOTICE_S = 0.5
 GRACE_S = 10.0
@@ -101,6 +102,7 @@ class ServiceProcess:
             connect=self._connect,
             connect_once=functools.partial(self._connect, policy=once),
             bus=self._bus,
+            keep_s=self._config.keep_days * DAY_S,
         )
         self._server.add(application.routes)
         served = sorted({route.method.service for route in application.routes.values()})

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from ..call import Call, Method
 from ..errors import AlreadyExists, Internal, Refused, from_status, to_status
 from ..metadata import UNDO_OF
+from . import watermark
 from .port import Tx
 
 #: A mutation's stored reply is at most this long.
@@ -109,10 +110,14 @@ async def claim(tx: Tx, call: Call) -> Answer | None:
 
     Raises:
         AlreadyExists: the key was used for another request.
+        KeyExpired: it is older than what is remembered.
     """
     hashed = request_hash(call.request)
     taken = await _put(tx, KeyId.of(call), hashed, Answer(State.OPEN), _CLAIM)
-    return None if taken else await find(tx, call)
+    if not taken:
+        return await find(tx, call)
+    await watermark.check(tx, call.key)
+    return None
 
 
 async def find(tx: Tx, call: Call) -> Answer | None:
@@ -145,7 +150,11 @@ async def remember(tx: Tx, call: Call, answer: Answer) -> None:
 
 
 async def state_or_void(tx: Tx, do: KeyId) -> State:
-    """Return what is known of the call that is to be undone; void it if that is nothing."""
+    """Return what is known of the call that is to be undone; void it if that is nothing.
+
+    Raises:
+        KeyExpired: it is older than what is remembered.
+    """
     rows = await tx.execute(
         "SELECT state FROM mesh_keys WHERE principal = $1 AND method = $2 AND key = $3",
         do.principal,
@@ -154,6 +163,7 @@ async def state_or_void(tx: Tx, do: KeyId) -> State:
     )
     if rows:
         return State(rows[0][0])
+    await watermark.check(tx, do.key)
     await _put(tx, do, b"", Answer(State.VOID))
     return State.VOID
 

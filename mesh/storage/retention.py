@@ -1,0 +1,162 @@
+"""Retention: keys, published events and finished sagas are forgotten after some time.
+
+First the watermark rises, so that what is about to be deleted is refused if it comes again; then
+rows go, a few at a time with pauses, so that nobody waits for it. One process of a service does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+
+from ..runtime.clock import Runtime
+from ..runtime.logs import log
+from . import leases, watermark
+from .keys import State
+from .port import StorageError, Store, Tx
+
+#: How often it is looked for what has become old.
+EVERY_S = 3600.0
+#: Rows that are deleted in one transaction, and the pause after it.
+BATCH = 250
+PAUSE_S = 0.05
+LEASE = "retention"
+LEASE_S = 60.0
+
+
+class Retention:
+    """Forgets what one database has held for longer than *keep_s* seconds."""
+
+    def __init__(self, store: Store, runtime: Runtime, keep_s: float) -> None:
+        if keep_s < watermark.RETENTION_MIN_S:
+            raise ValueError(f"retention: at least {watermark.RETENTION_MIN_S:.0f} s")
+        self._store = store
+        self._runtime = runtime
+        self._keep_s = keep_s
+        self._holder = runtime.new_id()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Sweep now and then, from now on."""
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(), context=contextvars.Context()
+        )
+
+    async def stop(self) -> None:
+        """Stop where it stands."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except StorageError as error:
+                log.error("retention stopped", error=str(error))
+            await self._runtime.clock.sleep(EVERY_S)
+
+    async def sweep(self) -> int:
+        """Forget everything that is old by now; return how many rows."""
+        if not await self._is_ours():
+            return 0
+        moment = self._runtime.clock.wall() - self._keep_s
+        low = await self._store.write(functools.partial(watermark.raise_to, moment=moment))
+        forgotten = await self._forget_keys(low)
+        for forget in (_forget_events, _forget_sagas):
+            while deleted := await self._store.write(functools.partial(forget, low=low)):
+                forgotten += deleted
+                await self._pause()
+        if forgotten:
+            log.info("forgotten", rows=forgotten)
+        return forgotten
+
+    async def _forget_keys(self, low: float) -> int:
+        """Walk through the keys of each principal and method, in their order."""
+        forgotten = 0
+        scope = ("", "")
+        while found := await self._store.read(functools.partial(_next_scope, after=scope)):
+            scope, after = found, ""
+            more = True
+            while more:
+                deleted, after, more = await self._store.write(
+                    functools.partial(_forget_keys_of, scope=scope, after=after, low=low)
+                )
+                forgotten += deleted
+                await self._pause()
+        return forgotten
+
+    async def _pause(self) -> None:
+        await self._runtime.clock.sleep(PAUSE_S)
+        await self._is_ours()
+
+    async def _is_ours(self) -> bool:
+        return await self._store.write(
+            lambda tx: leases.take(tx, LEASE, self._holder, ttl_s=LEASE_S)
+        )
+
+
+async def _next_scope(tx: Tx, after: tuple[str, str]) -> tuple[str, str] | None:
+    rows = await tx.execute(
+        "SELECT principal, method FROM mesh_keys WHERE (principal, method) > ($1, $2)"
+        " ORDER BY principal, method LIMIT 1",
+        *after,
+    )
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+async def _forget_keys_of(
+    tx: Tx, scope: tuple[str, str], after: str, low: float
+) -> tuple[int, str, bool]:
+    """Delete a batch of old keys; return how many, the last one looked at, whether to go on."""
+    end = watermark.first_key(low)
+    rows = await tx.execute(
+        "SELECT key, state FROM mesh_keys WHERE principal = $1 AND method = $2 AND key > $3"
+        " AND key < $4 ORDER BY key LIMIT $5",
+        *scope,
+        after,
+        end,
+        BATCH,
+    )
+    old = [key for key, state in rows if state != State.OPEN and watermark.born_at(key)]
+    for key in old:
+        await tx.execute(
+            "DELETE FROM mesh_keys WHERE principal = $1 AND method = $2 AND key = $3", *scope, key
+        )
+    return len(old), rows[-1][0] if rows else after, len(rows) == BATCH
+
+
+async def _forget_events(tx: Tx, low: float) -> int:
+    """Delete a batch of old events that the broker has."""
+    rows = await tx.execute(
+        "SELECT topic, aggregate, version FROM mesh_outbox WHERE published_at IS NOT NULL"
+        " AND published_at < $1 ORDER BY published_at LIMIT $2",
+        low,
+        BATCH,
+    )
+    for row in rows:
+        await tx.execute(
+            "DELETE FROM mesh_outbox WHERE topic = $1 AND aggregate = $2 AND version = $3", *row
+        )
+    return len(rows)
+
+
+async def _forget_sagas(tx: Tx, low: float) -> int:
+    """Delete a batch of old sagas that have ended; their keys stay, spent."""
+    rows = await tx.execute(
+        "SELECT saga_id, name, key FROM mesh_sagas WHERE state IN (3, 5) AND saga_id < $1"
+        " ORDER BY saga_id LIMIT $2",
+        watermark.first_key(low),
+        BATCH,
+    )
+    for saga_id, name, key in rows:
+        await tx.execute(
+            "INSERT INTO mesh_spent_keys (name, key) VALUES ($1, $2)"
+            " ON CONFLICT (name, key) DO NOTHING",
+            name,
+            key,
+        )
+        await tx.execute("DELETE FROM mesh_saga_steps WHERE saga_id = $1", saga_id)
+        await tx.execute("DELETE FROM mesh_sagas WHERE saga_id = $1", saga_id)
+    return len(rows)
