@@ -21,12 +21,12 @@ from ..runtime.logs import log
 from ..service import Context, Subscriber
 from ..storage.port import StorageError, Store, Tx
 from .delivery import as_call, served
-from .inbox import Inbox, Kept, State
+from .inbox import WAIT_MAX_S, Inbox, Kept, State
 from .port import Bus, BusError, Event, Subscription
 
 #: Answers, of one event, after which it is dead; silence is not counted.
 ATTEMPTS_MAX = 10
-BACKOFF = Backoff(base_s=0.2, max_s=60.0)
+BACKOFF = Backoff(base_s=0.2, max_s=WAIT_MAX_S)
 #: How long the outside part of one attempt may take.
 OUTSIDE_TIMEOUT_S = 60.0
 #: The inbox is looked at this often at least: an operator or a replica may have changed it.

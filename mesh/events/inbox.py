@@ -15,6 +15,9 @@ from typing import Any
 from ..storage.port import Row, Tx
 from .port import Event
 
+#: The longest that an event waits before it is tried again.
+WAIT_MAX_S = 60.0
+
 
 class State(enum.IntEnum):
     """What a kept event waits for."""
@@ -124,8 +127,10 @@ class Inbox:
             limit,
         )
         kept = [_kept(row) for row in rows]
-        due = [one for one in kept if one.next_at <= tx.now()]
-        later = kept[len(due)].next_at - tx.now() if len(due) < len(kept) else None
+        waits = [(one.next_at - tx.now(), one) for one in kept]
+        # Longer than any wait can be: it began before the clock was set back.
+        due = [one for left_s, one in waits if not 0 < left_s <= WAIT_MAX_S]
+        later = min((left_s for left_s, _ in waits if 0 < left_s <= WAIT_MAX_S), default=None)
         return due, later
 
     async def postpone(self, tx: Tx, event: Event, delay_s: float) -> None:

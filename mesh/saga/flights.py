@@ -17,6 +17,7 @@ from ..dial import Remote
 from ..layers.backoff import Backoff
 from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..node import Node
+from ..runtime.clock import Clock
 from ..runtime.logs import log
 from ..scope import format_traceparent, inherit, parse_traceparent
 from ..storage.port import StorageError
@@ -110,11 +111,12 @@ class Flights:
 
     async def _to_the_end(self, saga_id: str, epoch: int, row: SagaRow | None) -> None:
         """Run the saga until it is at rest, or another engine has it."""
-        runtime = self._node.runtime
+        runtime, expires = self._node.runtime, None
         for tries in itertools.count(1):
             try:
                 row = row or await self._read(saga_id, epoch)
-                if row.at_rest or await self._ended(row):
+                expires = expires or _expires(row, runtime.clock)
+                if row.at_rest or await self._ended(row, expires):
                     return
             except FencedError:
                 log.info("another engine has the saga", saga_id=saga_id)
@@ -131,10 +133,10 @@ class Flights:
             raise FencedError(saga_id)
         return row
 
-    async def _ended(self, row: SagaRow) -> bool:
+    async def _ended(self, row: SagaRow, expires: float) -> bool:
         """Run the saga; whether that was the end of it."""
         inherit({CORRELATION_ID: row.correlation_id, TRACEPARENT: row.traceparent})
-        run = self._run(row)
+        run = self._run(row, expires)
         try:
             with self._segment(row):
                 await run.to_the_end()
@@ -148,7 +150,7 @@ class Flights:
             return row.state == pb.Saga.PARKED
         return True
 
-    def _run(self, row: SagaRow) -> Run:
+    def _run(self, row: SagaRow, expires: float) -> Run:
         return Run(
             row=row,
             saga=self._sagas[row.name, row.version],
@@ -157,6 +159,7 @@ class Flights:
             journal=self._journal,
             runtime=self._node.runtime,
             backoff=self._backoff,
+            expires=expires,
         )
 
     @contextmanager
@@ -180,6 +183,15 @@ class Flights:
         finally:
             otel_context.detach(token)
             span.end()
+
+
+def _expires(row: SagaRow, clock: Clock) -> float:
+    """Return when *row* is out of time, on the monotonic clock: the one on the wall may be set.
+
+    What passed while nobody ran it counts, but it never has more than its whole time.
+    """
+    whole_s = row.deadline_at - row.created_at
+    return clock.monotonic() + min(whole_s, row.deadline_at - clock.wall())
 
 
 def _stopping(error: BaseException) -> bool:

@@ -56,11 +56,16 @@ class Journal:
         return await self._store.write(work)
 
     async def save(
-        self, saga: SagaRow, *steps: StepRow, heed: bool = False, pivot: bool = False
+        self,
+        saga: SagaRow,
+        *steps: StepRow,
+        heed: bool = False,
+        late: bool = False,
+        pivot: bool = False,
     ) -> None:
         """Write *saga* and *steps* in one commit.
 
-        With *heed* it is the moment when a saga learns that it was cancelled or is out of time:
+        With *heed* it is the moment when a saga learns that it was cancelled or that it is *late*:
         whenever the intent of a step is written, the last time with that of its *pivot*, and
         whenever a step that was not answered is to be asked again.
 
@@ -89,7 +94,7 @@ class Journal:
                 raise FencedError(saga.saga_id)
             saga.cancel_reason = rows[0][0]
             if heed:
-                check_abandoned(saga, now)
+                check_abandoned(saga, late=late)
             for step in steps:
                 await _put_step(tx, saga.saga_id, step)
             return now

@@ -109,11 +109,11 @@ class SagaRow:
         self.refusal = to_status(refusal).SerializeToString(deterministic=True)
 
 
-def check_abandoned(saga: SagaRow, now: float) -> None:
-    """Raise if the saga was cancelled or is out of time, and can still be undone."""
+def check_abandoned(saga: SagaRow, *, late: bool) -> None:
+    """Raise if the saga was cancelled, or is *late*, and can still be undone."""
     if saga.pivoted:
         return
     if saga.cancel_reason is not None:
         raise AbandonedError(Refused(saga.cancel_reason or "cancelled", reason="CANCELLED"))
-    if now >= saga.deadline_at:
+    if late:
         raise AbandonedError(Refused("the saga ran out of time", reason="SAGA_DEADLINE"))

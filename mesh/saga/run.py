@@ -38,7 +38,7 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class Run:
-    """A saga being run in this process."""
+    """A saga being run in this process. `expires` is its deadline on the monotonic clock."""
 
     row: SagaRow
     saga: Saga[Any, Any]
@@ -47,6 +47,7 @@ class Run:
     journal: Journal
     runtime: Runtime
     backoff: Backoff
+    expires: float
 
     def __post_init__(self) -> None:
         self._unsaved: list[StepRow] = []
@@ -132,7 +133,8 @@ class Run:
 
     async def _save(self, *steps: StepRow, heed: bool = False, pivot: bool = False) -> None:
         """Commit what became known and what is to be done next."""
-        await self.journal.save(self.row, *self._unsaved, *steps, heed=heed, pivot=pivot)
+        late = self.runtime.clock.monotonic() >= self.expires
+        await self.journal.save(self.row, *self._unsaved, *steps, heed=heed, late=late, pivot=pivot)
         self._unsaved.clear()
 
     async def _ask(self, step: StepRow, remote: Remote, request: Message) -> None:

@@ -148,11 +148,12 @@ class GroupCommit:
             await asyncio.sleep(0)  # however many are refused, the event loop gets its turn
             return
         # Nothing may touch the writer until this is over: whoever writes awaits it.
-        self._committing = True
+        self._committing, before = True, self._file.writer.commits
         await self._runtime.offload(lambda: self._file.control("COMMIT"))
         self._committing = False
         self._tell_watchers()
-        self.condition.note(None)
+        if self._file.writer.commits > before:  # to write nothing takes no room
+            self.condition.note(None)
 
     async def _checkpoint(self) -> None:
         """Keep the log short. Everybody has been answered, so its failure is nobody's."""

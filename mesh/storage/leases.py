@@ -15,12 +15,14 @@ async def take(tx: Tx, name: str, holder: str, ttl_s: float) -> bool:
         "INSERT INTO mesh_leases (name, holder, expires_at) VALUES ($1, $2, $3)"
         " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
         " expires_at = excluded.expires_at"
+        # One that ends later than any now can was given before the clock was set back.
         " WHERE mesh_leases.holder = excluded.holder OR mesh_leases.expires_at <= $4"
-        " RETURNING holder",
+        " OR mesh_leases.expires_at > $5 RETURNING holder",
         name,
         holder,
         tx.now() + ttl_s,
         tx.now(),
+        tx.now() + 2 * ttl_s,
     )
     return bool(rows)
 

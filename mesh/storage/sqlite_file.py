@@ -68,8 +68,8 @@ class GuardedConnection:
     """A connection that runs what handlers wrote, and by `control` what only the store may."""
 
     def __init__(self, path: Path) -> None:
-        #: How long the log was after the last commit.
-        self.log_pages = 0
+        #: Commits that wrote something, and how long the log was after the last one.
+        self.commits = self.log_pages = 0
         self._controlling = False
         self._connection = apsw.Connection(str(path), statementcachesize=256)
         self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
@@ -110,6 +110,7 @@ class GuardedConnection:
             self._connection.close()
 
     def _note_log(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        self.commits += 1
         self.log_pages = pages
         return apsw.SQLITE_OK
 

@@ -15,8 +15,8 @@ from mesh.testing.cluster import Faults
 from mesh.testing.loop import run_virtual
 from mesh.testing.network import Message
 from tests.disk.disk import Disk
-from tests.disk.shop import DECIDED, close, order_everything, states
 from tests.e2e.books import check
+from tests.saga.orders import DECIDED, close, order_everything, states
 from tests.saga.shop import SERVICES, Shop
 
 #: For so long there is no room. A saga gives up its steps after 600 s, its undos never.
@@ -40,7 +40,7 @@ class FullDisk(Faults):
         async with Shop(folder, self) as shop:
             self._now = shop.cluster.runtime.clock.monotonic
             disk.before_write = self._write
-            await order_everything(shop, disk)
+            await order_everything(shop)
             await close(shop)
 
     async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:

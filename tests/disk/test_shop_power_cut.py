@@ -11,8 +11,8 @@ from mesh.storage import sqlite_file
 from mesh.testing.cluster import Cluster
 from mesh.testing.loop import run_virtual
 from tests.disk.disk import Disk
-from tests.disk.shop import DECIDED, close, order_everything, states
 from tests.e2e.books import faults
+from tests.saga.orders import DECIDED, close, order_everything, states
 from tests.saga.shop import ROLES, SERVICES, Shop
 
 CUTS = 25
@@ -22,26 +22,29 @@ LOWERED = tuple(p.replace("=FULL", "=NORMAL") for p in sqlite_file._PRAGMAS)
 async def first_life(disk: Disk, folder: Path) -> tuple[int, dict[str, int]]:
     """Order everything; return where in the disk's log that began, and each answer came."""
     async with Shop(folder) as shop:
-        began = len(disk.log)
-        decided = await order_everything(shop, disk)
+        began, decided = len(disk.log), dict[str, int]()
+
+        def note(name: str) -> None:
+            decided[name] = len(disk.log)
+
+        await order_everything(shop, decided=note)
         await close(shop)
     return began, decided
 
 
-async def next_life(disk: Disk, folder: Path, *, ask_again: bool) -> None:
+async def next_life(folder: Path, *, ask_again: bool) -> None:
     """Start what the power cut left; sagas go on by themselves; perhaps all order once more."""
     shop = Shop(folder)
     shop.cluster = Cluster(SERVICES, folder, roles=ROLES)
     await shop.cluster.start()
     if ask_again:
-        await order_everything(shop, disk)
+        await order_everything(shop)
     await close(shop)
 
 
 def wrong_after(cut: Path, acknowledged: set[str]) -> Iterator[str]:
     """What is not as it must be, before the customers ask again and after."""
-    with Disk.in_use(cut) as disk:
-        run_virtual(next_life(disk, cut, ask_again=False))
+    run_virtual(next_life(cut, ask_again=False))
     books, decided = states(cut)
     yield from faults(books)
     yield from (
@@ -49,8 +52,7 @@ def wrong_after(cut: Path, acknowledged: set[str]) -> Iterator[str]:
         for name in sorted(acknowledged)
         if decided.get(name) != DECIDED[name]
     )
-    with Disk.in_use(cut) as disk:
-        run_virtual(next_life(disk, cut, ask_again=True))
+    run_virtual(next_life(cut, ask_again=True))
     books, decided = states(cut)
     yield from faults(books)
     if decided != DECIDED:

@@ -12,7 +12,7 @@ import pytest
 
 from mesh.errors import Internal, Unavailable
 from mesh.events.consumer import ATTEMPTS_MAX
-from mesh.events.inbox import State
+from mesh.events.inbox import WAIT_MAX_S, State
 from mesh.service import Context
 from mesh.testing.loop import run_virtual
 from tests.support.things import TOPIC, thing
@@ -72,6 +72,17 @@ def test_a_failed_event_is_taken_back_and_tried_again_before_its_followers(play:
         assert await world.notes() == [1, 2, 3]
 
     play(story, failures={("a", 2): 3})
+
+
+@pytest.mark.parametrize("by_s", [3600.0, -3600.0])
+def test_a_clock_that_is_set_makes_no_event_wait_longer(play: Any, by_s: float) -> None:
+    async def story(world: World) -> None:
+        await world.consumer.receive(thing())
+        world.runtime.clock._skew_s = lambda: by_s  # type: ignore[attr-defined]
+        await world.runtime.clock.sleep(WAIT_MAX_S)
+        assert await world.notes() == [1]
+
+    play(story, failures={("a", 1): 3})
 
 
 def test_what_fails_too_often_is_dead_with_what_follows_it_until_it_is_redriven(

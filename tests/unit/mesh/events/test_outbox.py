@@ -158,3 +158,21 @@ def test_one_relay_of_several_works_and_another_takes_over(tmp_path: Path) -> No
         await world.store.close()
 
     run_virtual(main())
+
+
+def test_a_lease_from_before_the_clock_was_set_back_holds_nobody_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        broker = Broker(world)
+        dead = relay(world, broker)
+        assert await dead._is_ours()
+        world.runtime.clock._skew_s = lambda: -3600.0  # type: ignore[attr-defined]
+        await publish(world.store, ("a", 1))
+        alive = relay(world, broker)
+        alive.start()
+        await world.runtime.clock.sleep(2 * LEASE_S)
+        assert broker.got == [("a", 1)]
+        await alive.stop()
+        await world.store.close()
+
+    run_virtual(main())

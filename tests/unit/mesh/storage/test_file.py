@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import signal
 import subprocess
@@ -88,6 +90,20 @@ async def test_who_finds_no_room_is_turned_away_and_nobody_else(store: SqliteSto
     assert isinstance(ends[1], NotStoredError)
     assert (ends[1].reason, store.failing) == ("STORAGE_FULL", None)
     assert await names(store) == ["a", "b", "before"]
+
+
+async def test_that_it_fails_is_said_once_and_that_it_works_again(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mesh")
+    store._file.control("PRAGMA max_page_count = 20")
+    fill = run(f"INSERT INTO nodes (name) VALUES (printf('%.{1_000_000}c', 'x'))")
+    for work in (fill, run("UPDATE nodes SET size = 1 WHERE name = 'nobody'"), fill):
+        await outcomes(store, [work])
+        assert store.failing
+    await store.write(add("a"))
+    said = [json.loads(record.message)["event"] for record in caplog.records]
+    assert said == ["the database fails", "the database works again"]
 
 
 async def test_while_another_process_holds_the_database_who_writes_is_turned_away(

@@ -1,13 +1,12 @@
-"""The whole order system on disks that fail, and what must be true of it afterwards."""
+"""Orders of every fate, placed at once, and where they are found afterwards."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.disk.disk import Disk
 from tests.e2e.books import Books, read_books
 from tests.saga.shop import SERVICES, Scenario, Shop
 
@@ -19,22 +18,30 @@ ORDERS: Final[Mapping[str, Scenario]] = {
     "unshippable": Scenario("unshippable", "UNSHIPPABLE_ADDRESS", user_id="kim", quantity=1),
     "taken-back": Scenario("cancelled when confirmed", cancel=True, quantity=1),
 }
-#: What becomes of them.
-DECIDED: Final = {
-    name: "CONFIRMED" if scenario.stays else "CANCELLED" for name, scenario in ORDERS.items()
-}
+#: With one that the provider takes two seconds for.
+WITH_SLOW: Final = {**ORDERS, "slow": Scenario("success", token="tok_slow", quantity=1)}
 
 
-async def order_everything(shop: Shop, disk: Disk) -> dict[str, int]:
-    """Place all orders at once; return how long the disk's log was when each was decided."""
-    decided: dict[str, int] = {}
+def fates(orders: Mapping[str, Scenario]) -> dict[str, str]:
+    """What becomes of *orders*."""
+    return {name: "CONFIRMED" if one.stays else "CANCELLED" for name, one in orders.items()}
+
+
+DECIDED: Final = fates(ORDERS)
+
+
+async def order_everything(
+    shop: Shop,
+    orders: Mapping[str, Scenario] = ORDERS,
+    decided: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Place all orders at once; *decided* is told of each as soon as the customer knows."""
 
     async def order(name: str) -> None:
-        await shop.place(ORDERS[name], name)
-        decided[name] = len(disk.log)
+        await shop.place(orders[name], name)
+        decided(name)
 
-    await asyncio.gather(*map(order, ORDERS))
-    return decided
+    await asyncio.gather(*map(order, orders))
 
 
 async def close(shop: Shop) -> None:
