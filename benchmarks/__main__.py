@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import calls
+from benchmarks import calls, spans
 from benchmarks.rounds import Sample, interleave, ratio
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,6 +25,7 @@ TARGETS = [
     ("layers, 10% traced", "raw", 1.30),
     ("layers, 100% traced", "raw", 1.60),
     ("layers, 100% traced", "contrib, 100% traced", 0.75),
+    ("span", "span of the SDK", 1.00),
 ]
 COLLECTOR_PORT, PAGE_PORT = 24317, 28081
 
@@ -68,7 +69,7 @@ async def measure(rounds: int, count: int) -> dict[str, list[Sample]]:
 
     await asyncio.sleep(1)  # the collector comes up; the first round is not counted
     async with calls.variants(f"127.0.0.1:{COLLECTOR_PORT}") as variants:
-        return await interleave(variants, rounds, count, progress)
+        return await interleave(variants | spans.variants(), rounds, count, progress)
 
 
 def report(samples: dict[str, list[Sample]], keep: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
 import statistics
 import time
@@ -12,6 +14,8 @@ from typing import TypeAlias
 #: Makes a number of calls.
 Work: TypeAlias = Callable[[int], Awaitable[None]]
 RESAMPLES = 2000
+#: What a variant leaves for later (spans to send) is done within this time, and is its own cost.
+SETTLE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ async def interleave(
         for name, work in variants.items():
             cpu, wall = time.process_time(), time.perf_counter()
             await work(calls)
-            sample = Sample(
-                (time.process_time() - cpu) / calls * 1e6,
-                (time.perf_counter() - wall) / calls * 1e6,
-            )
+            wall = time.perf_counter() - wall
+            await asyncio.sleep(SETTLE_S)
+            cpu = time.process_time() - cpu
             if number:
-                samples[name].append(sample)
+                samples[name].append(Sample(cpu / calls * 1e6, wall / calls * 1e6))
+        if not number:
+            gc.collect()
+            gc.freeze()  # as a process of the mesh does once it serves
     return samples
 
 

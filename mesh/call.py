@@ -114,6 +114,9 @@ class Principal:
     roles: frozenset[str] = frozenset()
 
 
+#: The deadline of a call that has none.
+NEVER = float("inf")
+
 #: A call whose caller did not say who it is.
 NOBODY = Principal("")
 
@@ -151,7 +154,7 @@ class Call(NamedTuple):
         principal: Principal | None = None,
     ) -> Call:
         """Return a copy in which what is given is changed."""
-        return Call(
+        facts = (
             self.method,
             self.request,
             self.deadline if deadline is None else deadline,
@@ -162,6 +165,7 @@ class Call(NamedTuple):
             self.principal if principal is None else principal,
             self.carrier,
         )
+        return tuple.__new__(Call, facts)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .call import Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
+from .call import NEVER, Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
 from .layers.breaker import Breaker
 from .layers.circuit import CircuitConfig
 from .layers.correlation import Correlate
@@ -126,7 +126,7 @@ class _Remote:
         self._now = now
 
     def _call(self, request: Any, timeout: float | None, metadata: Any) -> Call:
-        deadline = float("inf") if timeout is None else self._now() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         return Call(self.method, request, deadline, dict(metadata or ()))
 
 

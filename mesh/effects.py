@@ -19,7 +19,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from .call import Call, Handler, Method, Principal
+from .call import NEVER, Call, Handler, Method, Principal
 from .execution import attempt, stored
 from .layers.backoff import Backoff
 from .metadata import CORRELATION_ID, TRACEPARENT
@@ -211,7 +211,7 @@ def _call(row: Row) -> Call:
     return Call(
         method=method,
         request=method.request_type.FromString(bytes(request)),
-        deadline=float("inf"),
+        deadline=NEVER,
         key=key,
         principal=Principal(principal),
         metadata={CORRELATION_ID: correlation_id, TRACEPARENT: traceparent},

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from grpc import StatusCode
@@ -50,14 +50,8 @@ def classify(error: BaseException) -> Result:
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
 
 
-def _enter(circuit: Circuit, name: str) -> Permit:
-    """Return leave to make a call, to be given back with what the call says of its target."""
-    permit = circuit.acquire()
-    if permit is None:
-        raise CircuitOpenError(
-            f"the circuit of {name} is open", retry_after_s=circuit.retry_after_s()
-        )
-    return permit
+def _refuse(circuit: Circuit, name: str) -> NoReturn:
+    raise CircuitOpenError(f"the circuit of {name} is open", retry_after_s=circuit.retry_after_s())
 
 
 class _Guard(AbstractContextManager[None]):
@@ -65,7 +59,7 @@ class _Guard(AbstractContextManager[None]):
 
     def __init__(self, circuit: Circuit, name: str) -> None:
         self._circuit = circuit
-        self._permit = _enter(circuit, name)
+        self._permit: Permit = circuit.acquire() or _refuse(circuit, name)
 
     def __exit__(
         self,
@@ -115,7 +109,7 @@ class Breaker(Layer):
 
         async def guarded(call: Call) -> Any:
             circuit = self.circuit(call)
-            permit = _enter(circuit, call.method.full_name)
+            permit = circuit.acquire() or _refuse(circuit, call.method.full_name)
             try:
                 reply = await inner(call)
             except BaseException as error:

@@ -22,10 +22,15 @@ class Correlate(Prepare):
 
     def prepare(self, call: Call) -> Call:
         """Add the id, unless the caller gave one that servers will take."""
-        if _VALID.fullmatch(call.metadata.get(CORRELATION_ID, "")):
+        given = call.metadata.get(CORRELATION_ID)
+        if given and _VALID.fullmatch(given):
             return call
         correlation_id = scope.get().correlation_id or self._runtime.new_id()
         return call.replace(metadata={**call.metadata, CORRELATION_ID: correlation_id})
+
+
+def _attempt(text: str) -> int:
+    return max(1, int(text)) if text.isdecimal() and len(text) < 4 else 1
 
 
 class EnterScope(Layer):
@@ -36,12 +41,11 @@ class EnterScope(Layer):
 
     def _enter(self, call: Call) -> None:
         given = call.metadata.get(CORRELATION_ID, "")
-        attempt = call.metadata.get(ATTEMPT, "1")
         scope.set(
             Scope(
                 correlation_id=given if _VALID.fullmatch(given) else self._runtime.new_id(),
                 deadline=call.deadline,
-                attempt=max(1, int(attempt)) if attempt.isdecimal() and len(attempt) < 4 else 1,
+                attempt=_attempt(call.metadata[ATTEMPT]) if ATTEMPT in call.metadata else 1,
             )
         )
 

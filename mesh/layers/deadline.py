@@ -5,7 +5,7 @@ gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
 
 from __future__ import annotations
 
-from ..call import Call, Prepare
+from ..call import NEVER, Call, Prepare
 from ..errors import Expired
 from ..runtime.clock import Runtime
 from ..scope import scope
@@ -25,7 +25,7 @@ class ComputeDeadline(Prepare):
         """Set the deadline; refuse what is too late already."""
         now = self._runtime.clock.monotonic()
         own = call.deadline
-        if own == float("inf") and not call.method.server_streams:
+        if own == NEVER and not call.method.server_streams:
             own = now + self._default_s
         deadline = min(own, scope.get().deadline - MARGIN_S)
         if deadline <= now:
@@ -59,7 +59,7 @@ class CheckDeadline(Prepare):
         now = self._runtime.clock.monotonic()
         if call.deadline <= now:
             raise Expired(f"{call.method.full_name} arrived after its deadline")
-        if call.deadline == float("inf") and not call.method.server_streams:
+        if call.deadline == NEVER and not call.method.server_streams:
             call = call.replace(deadline=now + self._default_s)
             scope.set(scope.get()._replace(deadline=call.deadline))
         return call

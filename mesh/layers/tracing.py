@@ -70,7 +70,7 @@ def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
 
 
 class _Traced(Layer):
-    """Puts a span around each call: `_start` says which. One that is not recorded costs nothing."""
+    """Puts a span around each call: `_start` says which. One that is not recorded is not ended."""
 
     _server = False
 
@@ -79,12 +79,17 @@ class _Traced(Layer):
         #: This process records nothing: it only hands on the trace of others.
         self._off = isinstance(tracer, NoOpTracer)
 
+    def _untraced(self, call: Call) -> bool:
+        """Whether there is nothing to do for *call*."""
+        return False
+
     def _start(self, call: Call) -> tuple[Span, Call]:
         """Return the span, and the call as it goes on under it."""
         raise NotImplementedError
 
     def __call__(self, inner: Handler) -> Handler:
         """Trace a call."""
+        untraced = self._untraced
 
         async def recorded(call: Call, span: Span) -> Any:
             try:
@@ -96,6 +101,8 @@ class _Traced(Layer):
             return reply
 
         def traced(call: Call) -> Awaitable[Any]:
+            if untraced(call):
+                return inner(call)
             span, call = self._start(call)
             return recorded(call, span) if span.is_recording() else inner(call)
 
@@ -105,7 +112,7 @@ class _Traced(Layer):
         """Trace a stream: one span, from its call to its end."""
 
         async def traced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            span, call = self._start(call)
+            span, call = (INVALID_SPAN, call) if self._untraced(call) else self._start(call)
             try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
@@ -126,16 +133,18 @@ class TraceServer(_Traced):
 
     _server = True
 
+    def _untraced(self, call: Call) -> bool:
+        return self._off and TRACEPARENT not in call.metadata
+
     def _start(self, call: Call) -> tuple[Span, Call]:
-        if self._off and TRACEPARENT not in call.metadata:
-            return INVALID_SPAN, call
-        outside = parse_traceparent(call.metadata.get(OUTSIDE_TRACEPARENT, ""))
+        outside = call.metadata.get(OUTSIDE_TRACEPARENT)
+        link = parse_traceparent(outside) if outside else None
         span = self._tracer.start_span(
             call.method.full_name,
             context=parent_of(call.metadata),
             kind=SpanKind.SERVER,
             attributes=_attributes(call, scope.get().correlation_id),
-            links=[Link(outside)] if outside else None,
+            links=[Link(link)] if link else None,
         )
         otel_context.attach(trace.set_span_in_context(span))
         return span, call
@@ -148,10 +157,12 @@ class TraceCall(_Traced):
         super().__init__(tracer)
         self._target = target
 
+    def _untraced(self, call: Call) -> bool:
+        return self._off and (
+            TRACEPARENT in call.metadata or trace.get_current_span() is INVALID_SPAN
+        )
+
     def _start(self, call: Call) -> tuple[Span, Call]:
-        if self._off:
-            above = INVALID_SPAN if TRACEPARENT in call.metadata else trace.get_current_span()
-            return INVALID_SPAN, _carrying(call, above)
         # A parent given with the call (a saga's segment) goes before the current span.
         parent = parent_of(call.metadata) if TRACEPARENT in call.metadata else None
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
@@ -165,9 +176,10 @@ class TraceCall(_Traced):
 class TraceAttempt(_Traced):
     """Client: a child span for each attempt after the first."""
 
+    def _untraced(self, call: Call) -> bool:
+        return call.attempt == 1
+
     def _start(self, call: Call) -> tuple[Span, Call]:
-        if call.attempt == 1:
-            return INVALID_SPAN, call
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
         attributes["rpc.retry_count"] = call.attempt - 1
         span = self._tracer.start_span(
@@ -180,7 +192,7 @@ class TraceAttempt(_Traced):
 
 
 def _carrying(call: Call, span: Span) -> Call:
-    traceparent = "" if span is INVALID_SPAN else format_traceparent(span.get_span_context())
+    traceparent = format_traceparent(span.get_span_context())
     if not traceparent:
         return call
     return call.replace(metadata={**call.metadata, TRACEPARENT: traceparent})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import protovalidate
@@ -14,6 +14,7 @@ from ..errors import InvalidArgument
 
 #: Of a request that breaks many rules at many places, this many are told.
 VIOLATIONS_MAX = 20
+_VALIDATOR = protovalidate.Validator()
 
 
 class Validate(Prepare):
@@ -21,7 +22,9 @@ class Validate(Prepare):
 
     def prepare(self, call: Call) -> Call:
         """Check the request."""
-        validate(call.request)
+        violations = _VALIDATOR.collect_violations(call.request)
+        if violations:
+            raise _invalid(violations)
         return call
 
     def stream(self, inner: StreamHandler) -> StreamHandler:
@@ -38,7 +41,7 @@ class Validate(Prepare):
     def warm_up(self, methods: list[Method]) -> None:
         """Compile the rules of *methods* now rather than in the first call of each."""
         for method in methods:
-            protovalidate.collect_violations(method.request_type())
+            _VALIDATOR.collect_violations(method.request_type())
 
 
 def validate(request: Message) -> None:
@@ -47,14 +50,18 @@ def validate(request: Message) -> None:
     Raises:
         InvalidArgument: with a violation for each broken rule.
     """
-    violations = protovalidate.collect_violations(request)
+    violations = _VALIDATOR.collect_violations(request)
     if violations:
-        raise InvalidArgument(
-            violations=[
-                (_path(v.proto.field), v.proto.message or v.proto.rule_id)
-                for v in violations[:VIOLATIONS_MAX]
-            ]
-        )
+        raise _invalid(violations)
+
+
+def _invalid(violations: Sequence[Any]) -> InvalidArgument:
+    return InvalidArgument(
+        violations=[
+            (_path(v.proto.field), v.proto.message or v.proto.rule_id)
+            for v in violations[:VIOLATIONS_MAX]
+        ]
+    )
 
 
 async def _validated(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

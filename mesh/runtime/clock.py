@@ -7,9 +7,11 @@ that a whole system replays from a seed.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -45,6 +47,36 @@ class SystemClock:
         await asyncio.sleep(delay_s)
 
 
+class OsRandom(random.SystemRandom):
+    """The machine's own chance, fetched 4 KiB at a time.
+
+    Every id is made of it. A system call for each would cost what the whole rest of the client's
+    stack does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
+        """Throw away what was fetched."""
+        self._words: Iterator[tuple[int, int]] = iter(())
+
+    def getrandbits(self, k: int) -> int:
+        """Return *k* random bits."""
+        if k > 128:
+            return super().getrandbits(k)
+        words = next(self._words, None)  # of a C iterator: no two threads get the same
+        if words is None:
+            fetched = struct.iter_unpack("=QQ", os.urandom(4096))
+            words = next(fetched)
+            self._words = fetched
+        return (words[0] << 64 | words[1]) >> (128 - k)
+
+
+_CHANCE = OsRandom()
+os.register_at_fork(after_in_child=_CHANCE.forget)  # not the same ids as in the parent
+
 _THREADS = ThreadPoolExecutor(thread_name_prefix="mesh-io")
 
 
@@ -57,7 +89,7 @@ class Runtime:
     """What the process runs on."""
 
     clock: Clock = field(default_factory=SystemClock)
-    random: random.Random = field(default_factory=random.SystemRandom)
+    random: random.Random = field(default=_CHANCE)
     #: Runs a blocking function off the event loop.
     offload: Callable[[Callable[[], Any]], Awaitable[Any]] = _in_thread
 
@@ -65,6 +97,10 @@ class Runtime:
         """Return a UUIDv7 (RFC 9562): unique, and ordered by time to the millisecond."""
         millis = int(self.clock.wall() * 1000) & ((1 << 48) - 1)
         bits = self.random.getrandbits(74)
-        time = f"{millis >> 16:08x}-{millis & 0xFFFF:04x}"
-        node = f"{0x8000 | (bits >> 48) & 0x3FFF:04x}-{bits & 0xFFFFFFFFFFFF:012x}"
-        return f"{time}-{0x7000 | bits >> 62:04x}-{node}"
+        return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031  # half the time of an f-string
+            millis >> 16,
+            millis & 0xFFFF,
+            0x7000 | bits >> 62,
+            0x8000 | (bits >> 48) & 0x3FFF,
+            bits & 0xFFFFFFFFFFFF,
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
 import signal
 import socket
@@ -35,6 +36,7 @@ from ..transport.port import Transport
 from .clock import Runtime
 from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ServiceConfig
 from .logs import configure_logging, log
+from .metrics import Metrics
 from .telemetry import Telemetry
 
 DAY_S = 24 * 3600.0
@@ -56,12 +58,14 @@ class ServiceProcess:
         self._config = config
         self._settings: ServiceConfig = config.service(name)
         self._runtime = Runtime()
-        self._telemetry = Telemetry(name)
+        metrics = Metrics()
+        self._telemetry = Telemetry(name, self._runtime, metrics)
         self._network = network
         self._node = Node(
             name=name,
             runtime=self._runtime,
             tracer=self._telemetry.tracer,
+            metrics=metrics,
             identities=Identities(config.token_secret, config.principals, anonymous=LOCAL),
             token=make_token(config.token_secret, name) if config.token_secret else "",
             # Once it has the port, whoever had it before is dead.
@@ -205,6 +209,10 @@ async def serve(config: Config, names: Sequence[str]) -> None:
     try:
         for process in processes:
             await process.start()
+        # What is loaded by now stays. Without this each full collection walks over it, 0.1 s in
+        # which no call is served.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
     finally:
         for process in reversed(processes):

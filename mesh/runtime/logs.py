@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,9 +20,8 @@ from ..scope import scope
 _logger = logging.getLogger("mesh")
 
 
-def debugging() -> bool:
-    """Whether debug lines are wanted: ask before making one on a hot path."""
-    return _logger.isEnabledFor(logging.DEBUG)
+#: Whether debug lines are wanted: ask before making one on a hot path.
+debugging = partial(_logger.isEnabledFor, logging.DEBUG)
 
 
 def _correlate(_: Any, __: str, event: EventDict) -> EventDict:

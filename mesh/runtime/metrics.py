@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from .durations import Durations
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -19,6 +21,9 @@ class Metrics:
             "mesh_sagas_running", "Sagas in flight in this process", registry=self.registry
         )
 
+        self.spans_dropped = Counter(
+            "mesh_spans_dropped", "Spans that were lost", ("reason",), registry=self.registry
+        )
         self.events_published = self._counter("mesh_events_published", "Events the bus confirmed")
         self.events_applied = self._counter("mesh_events_applied", "Events applied")
         self.events_failed = self._counter("mesh_events_failed", "Failed attempts at events")
@@ -53,13 +58,13 @@ class Metrics:
     def _counter(self, name: str, what: str) -> Counter:
         return Counter(name, what, ("topic",), registry=self.registry)
 
-    def _call_duration(self, side: str) -> Histogram:
-        return Histogram(
+    def _call_duration(self, side: str) -> Durations:
+        return Durations(
             f"rpc_{side}_call_duration_seconds",
             f"Duration of RPCs, {side} side",
             ("rpc_method", "rpc_response_status_code"),
-            buckets=BUCKETS_S,
-            registry=self.registry,
+            BUCKETS_S,
+            self.registry,
         )
 
     def serve(self, host: str, port: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from ..call import Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
+from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
 from ..errors import MeshError, to_status
 from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
@@ -90,7 +90,7 @@ class _Interceptor:
         return Call(
             method=method,
             request=method.request_type() if request is None else request,
-            deadline=float("inf") if timeout is None else self._now() + timeout,
+            deadline=NEVER if timeout is None else self._now() + timeout,
             metadata={k: v for k, v in details.metadata or () if isinstance(v, str)},
             carrier=(continuation, details),
         )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from ..call import Call, Handler, Method, StreamHandler
+from ..call import NEVER, Call, Handler, Method, StreamHandler
 from ..metadata import ATTEMPT, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
 
@@ -47,7 +47,7 @@ Routes: TypeAlias = Mapping[str, Route]
 
 def remaining_s(call: Call, now: float) -> float | None:
     """Return how long *call* may still take, in seconds; None if it has no deadline."""
-    return None if call.deadline == float("inf") else max(0.0, call.deadline - now)
+    return None if call.deadline == NEVER else max(0.0, call.deadline - now)
 
 
 def outgoing(call: Call) -> tuple[tuple[str, str], ...]:
@@ -70,9 +70,7 @@ def incoming(
         method=method,
         request=request,
         deadline=(
-            float("inf")
-            if time_remaining_s is None
-            else runtime.clock.monotonic() + time_remaining_s
+            NEVER if time_remaining_s is None else runtime.clock.monotonic() + time_remaining_s
         ),
         metadata=metadata,
         key=key[: KEY_LIMIT_CHARS + 1],
