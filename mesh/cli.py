@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .events import cli as dlq
+from .events import cli as events
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
 
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     health.add_argument("service", help="its name in mesh.toml")
     ps = commands.add_parser("ps", help="print the processes of the system that is up")
     ps.add_argument("service", nargs="?", help="print only this one's process id")
-    dlq.add_to(commands)
+    events.add_to(commands)
     return parser
 
 
@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _up(config, options)
         if options.command == "run":
             return _run(config, options.service)
+        if options.command == "read-model":
+            return asyncio.run(events.run_read_model(config, options))
         if options.command == "dlq":
-            return asyncio.run(dlq.run(config, options))
+            return asyncio.run(events.run(config, options))
         if options.command == "health":
             return _health(config, options.service)
         return _ps(config, options.service)

@@ -8,10 +8,9 @@ from typing import Any
 from .call import Call, Kind, Layer, Method, stack, stack_stream
 from .dial import dialled
 from .effects import Effects
-from .events.admin import dead_letter_service
-from .events.consumer import Consumer
+from .events.admin import dead_letter_service, read_model_service
+from .events.flow import EventFlow
 from .events.port import Bus
-from .events.relay import Relay
 from .execution import in_transaction, on_snapshot, with_context, with_context_stream
 from .layers.correlation import EnterScope
 from .layers.deadline import CheckDeadline
@@ -78,24 +77,15 @@ class Application:
             clients, dial = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
         self.effects = Effects(store, node.runtime, self._context)
-        self._relay = Relay(store, bus, node.runtime, node.metrics, node.name) if bus else None
+        self._events = EventFlow(node, service, store, bus, self._context) if bus else None
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
-        self._consumer: Consumer | None = None
-        if bus and service.subscribers:
-            self._consumer = Consumer(
-                node,
-                store,
-                bus,
-                node.name,
-                service.subscribers,
-                self._context,
-                service.events_at_once,
-            )
         services = [service]
         if self.engine:
             services.append(saga_service())
         if service.subscribers:
             services.append(dead_letter_service(node.name))
+        if service.read_model:
+            services.append(read_model_service(node.name))
         self.routes = {
             route.method.path: route for served in services for route in self._routes(served)
         }
@@ -107,17 +97,13 @@ class Application:
             await self.engine.resume()
         if self._retention:
             self._retention.start()
-        if self._relay:
-            self._relay.start()
-        if self._consumer:
-            await self._consumer.start()
+        if self._events:
+            await self._events.start()
 
     async def stop(self) -> None:
         """Stop what runs beside the calls; the next start takes it up."""
-        if self._consumer:
-            await self._consumer.stop()
-        if self._relay:
-            await self._relay.stop()
+        if self._events:
+            await self._events.stop()
         if self._retention:
             await self._retention.stop()
         if self.engine:

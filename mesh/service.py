@@ -14,6 +14,7 @@ without a function fails at start, so that a service which starts serves its who
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,15 @@ class Context(Generic[C]):
         if self.engine is None:
             raise DeclarationError("this service declares no sagas")
         return self.engine
+
+    async def within_time(self, awaited: Awaitable[Any]) -> bool:
+        """Wait for something as long as the caller does; whether it happened."""
+        try:
+            async with asyncio.timeout(self.time_left_s()):
+                await awaited
+        except TimeoutError:
+            return False
+        return True
 
     def time_left_s(self) -> float:
         """Return how long the caller still waits, less what the answer needs to reach it."""
@@ -142,6 +152,7 @@ class Service(Generic[C]):
         sagas: the sagas this service runs.
         events_at_once: how many events that have an outside part, or failed before, are worked on
             at a time; each may happen twice outside when the process dies.
+        read_model: the tables that are made from events alone, see `mesh.events.read_models`.
     """
 
     descriptor: ServiceDescriptor
@@ -149,6 +160,7 @@ class Service(Generic[C]):
     schema: Path | None = None
     sagas: Sequence[Saga[Any, C]] = ()
     events_at_once: int = 32
+    read_model: Sequence[str] = ()
     rpcs: dict[str, Callable[[Tx, Any], Awaitable[Any]]] = field(default_factory=dict)
     calls: dict[str, Callable[[Context[C], Any], Any]] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)

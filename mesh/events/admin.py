@@ -1,4 +1,4 @@
-"""`mesh.events.v1.DeadLetterService`: what could not be applied, and another try for it."""
+"""`mesh.events.v1`: dead letters and read models, seen and set going again by operators."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from ..layers.identity import OPERATOR, require
 from ..runtime.logs import log
 from ..service import Service
 from ..storage.port import Tx
+from . import read_models
 from .inbox import Inbox, Kept, State
 from .v1 import dead_letters_pb2 as pb
+from .v1 import read_models_pb2 as models_pb
 
 PAGE_SIZE = 50
 #: How many events of an aggregate are shown.
@@ -70,6 +72,30 @@ def dead_letter_service(subscription: str) -> Service[Any]:
         if not kept or kept[0].state is not State.DEAD:
             raise NotFound("that aggregate has no dead letter", reason="NO_DEAD_LETTER")
         return kept
+
+    return service
+
+
+def read_model_service(name: str) -> Service[Any]:
+    """Return the service for the read model of the service called *name*."""
+    service: Service[Any] = Service(models_pb.DESCRIPTOR.services_by_name["ReadModelService"])
+
+    @service.rpc
+    async def list_read_models(
+        tx: Tx, request: models_pb.ListReadModelsRequest
+    ) -> models_pb.ListReadModelsResponse:
+        require(tx.principal, OPERATOR)
+        return models_pb.ListReadModelsResponse(models=await read_models.describe(tx))
+
+    @service.rpc
+    async def rebuild_read_model(
+        tx: Tx, request: models_pb.RebuildReadModelRequest
+    ) -> models_pb.RebuildReadModelResponse:
+        require(tx.principal, OPERATOR)
+        begun = await read_models.begin(tx, name)
+        (model,) = [one for one in await read_models.describe(tx) if one.name == begun]
+        log.info("read model begun", by=tx.principal.name, model=begun)
+        return models_pb.RebuildReadModelResponse(model=model)
 
     return service
 

@@ -1,4 +1,4 @@
-"""`mesh dlq`: dead letters of every service, on the command line."""
+"""`mesh dlq` and `mesh read-model`: dead letters and read models, on the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ..client import Policy
 from ..errors import MeshError
 from ..runtime.config import Config
 from .v1 import dead_letters_pb2 as pb
+from .v1 import read_models_pb2 as models_pb
 from .v1.dead_letters_pb2_grpc import DeadLetterServiceStub
+from .v1.read_models_pb2_grpc import ReadModelServiceStub
 
 if TYPE_CHECKING:
     from .v1.dead_letters_pb2_grpc import DeadLetterServiceAsyncStub
@@ -40,6 +42,29 @@ def add_to(commands: Any) -> None:
     redrive.add_argument("--all", action="store_true", help="all of the service's")
     for action in (shown, show, redrive):
         action.add_argument("--json", action="store_true", help="one JSON object a line")
+    model = commands.add_parser("read-model", help="what a service makes of events")
+    model.add_argument("action", choices=("list", "rebuild"), help="rebuild goes on by itself")
+    model.add_argument("service", help="its name in mesh.toml")
+
+
+async def run_read_model(config: Config, options: argparse.Namespace) -> int:
+    """Do what *options* say; return the exit status."""
+    try:
+        async with _to(config, options.service) as opened:
+            stub = ReadModelServiceStub(opened)
+            if options.action == "rebuild":
+                models = [(await stub.RebuildReadModel(models_pb.RebuildReadModelRequest())).model]
+            else:
+                models = list((await stub.ListReadModels(models_pb.ListReadModelsRequest())).models)
+    except MeshError as error:
+        print(f"error: {options.service}: {error}")
+        return 1
+    for one in models:
+        print(
+            f"{one.name}: {models_pb.ReadModel.State.Name(one.state)}, {one.aggregate_count}"
+            f" aggregates, {one.waiting_count} events wait, {one.dead_count} are dead"
+        )
+    return 0
 
 
 async def run(config: Config, options: argparse.Namespace) -> int:

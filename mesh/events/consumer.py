@@ -88,6 +88,16 @@ class Consumer:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    async def lag(self) -> int:
+        """Return how many events the bus still has for this subscription.
+
+        Raises:
+            BusError: it does not say.
+        """
+        if self._subscription is None:
+            raise BusError("not subscribed yet")
+        return await self._subscription.lag()
+
     async def receive(self, event: Event) -> None:
         """Apply or keep *event*; once this returns the broker may forget it.
 
@@ -126,6 +136,7 @@ class Consumer:
 
     async def _apply(self, tx: Tx, event: Event, subscriber: Subscriber, *result: Any) -> bool:
         tx.principal, tx.correlation_id = Principal(event.source), event.correlation_id
+        tx.subscription = self._name
         await subscriber.apply(tx, event.message(), *result)
         more = await self.inbox.advance(tx, event)
         self._node.metrics.events_applied.labels(event.topic).inc()

@@ -49,6 +49,10 @@ class MemoryBus:
                 made.offer(event)
         return MemorySubscription(self._groups[group], deliver)
 
+    async def forget(self, group: str) -> None:
+        """Forget *group*."""
+        self._groups.pop(group, None)
+
     async def close(self) -> None:
         """There is nothing to let go of."""
 

@@ -90,7 +90,7 @@ class NatsBus:
     ) -> NatsSubscription:
         """Make *group*'s durable consumer and pull from it, as soon as the broker is there."""
         config = ConsumerConfig(
-            durable_name=quote(group, safe="").replace(".", "%2E"),
+            durable_name=_durable(group),
             filter_subjects=[f"{SUBJECTS}.{topic}" for topic in topics],
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_S,
@@ -103,6 +103,17 @@ class NatsBus:
         subscription = NatsSubscription(self.client, STREAM, config, deliver_message, self._runtime)
         subscription.start()
         return subscription
+
+    async def forget(self, group: str) -> None:
+        """Delete *group*'s durable consumer."""
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                client = await self.client()
+                await client.jetstream().delete_consumer(STREAM, _durable(group))
+        except NotFoundError:
+            return
+        except (NatsError, TimeoutError, OSError) as error:
+            raise BusError(f"{type(error).__name__}: {error}") from error
 
     async def client(self) -> Client:
         """Return the connection once it is there and the stream is."""
@@ -168,6 +179,10 @@ class NatsBus:
                     duplicate_window=DUPLICATES_S,
                 )
             )
+
+
+def _durable(group: str) -> str:
+    return quote(group, safe="").replace(".", "%2E")
 
 
 async def _silent(_: Exception) -> None:

@@ -93,6 +93,14 @@ class Bus(Protocol):
         """
         ...
 
+    async def forget(self, group: str) -> None:
+        """Let the broker forget *group*, which nobody subscribes to any more.
+
+        Raises:
+            BusError: it did not say so.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of the broker."""
         ...

@@ -25,11 +25,12 @@ class Tx:
     """One open transaction, as handlers see it.
 
     `principal` is who called, `correlation_id` the id of the request that led to it; both are
-    empty outside of a call.
+    empty outside of a call. `subscription` is whose turn at an event it is.
     """
 
     principal: Principal = NOBODY
     correlation_id: str = ""
+    subscription: str = ""
 
     async def execute(self, sql: str, *params: Any) -> list[Any]:
         """Run one statement, its parameters written ``$1``, ``$2``, …; return its rows.

@@ -32,7 +32,7 @@ async def serve(port: int, folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=1025, help="where it listens, on loopback")
+    parser.add_argument("--port", type=int, default=50025, help="where it listens, on loopback")
     parser.add_argument("--folder", type=Path, required=True, help="where mail is put")
     options = parser.parse_args(arguments)
     asyncio.run(serve(options.port, options.folder))

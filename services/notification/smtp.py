@@ -16,7 +16,7 @@ import aiosmtplib
 from mesh.errors import Unavailable
 from shop.notification.v1.notification_pb2 import Mail
 
-DEFAULT_URL = "smtp://127.0.0.1:1025"
+DEFAULT_URL = "smtp://127.0.0.1:50025"
 TIMEOUT_S = 20.0
 #: An answer is kept as far as it is this long.
 ANSWER_MAX = 100

@@ -97,6 +97,7 @@ async def whole(tx: Tx, order_id: str) -> pb.Order:
         order_id,
     ):
         order.history.add(state=state, time=to_timestamp(time), reason=reason)
+    order.version = len(order.history)  # each state entered is an event published
     return order
 
 

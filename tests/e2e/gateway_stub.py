@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "the-gateways-own-token"
 SERVED = ("inventory", "orchestrator", "order")
 #: Exposed services that have no stub: nothing listens where they should.
-ABSENT = ("user", "payment", "shipping", "notification")
+ABSENT = ("user", "payment", "shipping", "notification", "analytics")
 
 
 @dataclass

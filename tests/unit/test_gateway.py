@@ -22,7 +22,16 @@ from gateway.settings import Endpoint, Problem, Settings, parse_services, servic
 from mesh import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("user", "order", "inventory", "payment", "shipping", "orchestrator", "notification")
+NAMES = (
+    "user",
+    "order",
+    "inventory",
+    "payment",
+    "shipping",
+    "orchestrator",
+    "notification",
+    "analytics",
+)
 SERVICES = {name: (Endpoint("127.0.0.1", 50051 + n),) for n, name in enumerate(NAMES)}
 SETTINGS = Settings(
     services=SERVICES, descriptors=Path("d.binpb"), otlp=Endpoint("127.0.0.1", 4317)

@@ -29,7 +29,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from shop.user.v1 import user_pb2 as shop_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shop/order/v1/order.proto\x12\rshop.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x17shop/user/v1/user.proto\"\x80\x03\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\'\n\x05lines\x18\x03 \x03(\x0b\x32\x18.shop.order.v1.OrderLine\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.shop.order.v1.Order.State\x12\x30\n\x07history\x18\x06 \x03(\x0b\x32\x1f.shop.order.v1.OrderStateChange\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\r\n\tCANCELLED\x10\x03\"v\n\tOrderLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\"w\n\x10OrderStateChange\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.shop.order.v1.Order.State\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xc5\x03\n\nPricedLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\x12\xdc\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb3\x02\xbaH\xaf\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\"\xc1\x03\n\tQuoteLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\x12\xd9\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb0\x02\xbaH\xac\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\"\x98\x01\n\nQuotedLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x03\x12\x11\n\tavailable\x18\x06 \x01(\x08\"\xa4\x01\n\x12\x43reateOrderRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x1a\n\x07user_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x35\n\x05lines\x18\x03 \x03(\x0b\x32\x19.shop.order.v1.PricedLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"#\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x8c\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32\x1a.shop.order.v1.Order.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"S\n\x12ListOrdersResponse\x12$\n\x06orders\x18\x01 \x03(\x0b\x32\x14.shop.order.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x13\x43onfirmOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"@\n\x12\x43\x61ncelOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"%\n\x11WatchOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"H\n\x12WatchOrderResponse\x12#\n\x05order\x18\x01 \x01(\x0b\x32\x14.shop.order.v1.Order\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\"e\n\x11QuoteOrderRequest\x12\x1a\n\x07user_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x05lines\x18\x02 \x03(\x0b\x32\x18.shop.order.v1.QuoteLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\xa2\x01\n\x12QuoteOrderResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.shop.order.v1.QuotedLine\x12!\n\x05total\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12,\n\nuser_state\x18\x04 \x01(\x0e\x32\x18.shop.user.v1.User.State2\xb5\x05\n\x0cOrderService\x12K\n\x0b\x43reateOrder\x12!.shop.order.v1.CreateOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12\x62\n\x08GetOrder\x12\x1e.shop.order.v1.GetOrderRequest\x1a\x14.shop.order.v1.Order\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_id}\x12h\n\nListOrders\x12 .shop.order.v1.ListOrdersRequest\x1a!.shop.order.v1.ListOrdersResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12M\n\x0c\x43onfirmOrder\x12\".shop.order.v1.ConfirmOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12K\n\x0b\x43\x61ncelOrder\x12!.shop.order.v1.CancelOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12{\n\nWatchOrder\x12 .shop.order.v1.WatchOrderRequest\x1a!.shop.order.v1.WatchOrderResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/orders/{order_id}:watch0\x01\x12q\n\nQuoteOrder\x12 .shop.order.v1.QuoteOrderRequest\x1a!.shop.order.v1.QuoteOrderResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/orders:quote:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shop/order/v1/order.proto\x12\rshop.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x17shop/user/v1/user.proto\"\x91\x03\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\'\n\x05lines\x18\x03 \x03(\x0b\x32\x18.shop.order.v1.OrderLine\x12!\n\x05total\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.shop.order.v1.Order.State\x12\x30\n\x07history\x18\x06 \x03(\x0b\x32\x1f.shop.order.v1.OrderStateChange\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\t \x01(\x03\"I\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tCONFIRMED\x10\x02\x12\r\n\tCANCELLED\x10\x03\"v\n\tOrderLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\"w\n\x10OrderStateChange\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.shop.order.v1.Order.State\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xc5\x03\n\nPricedLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\x12\xdc\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb3\x02\xbaH\xaf\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\"\xc1\x03\n\tQuoteLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\x12\xd9\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb0\x02\xbaH\xac\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\"\x98\x01\n\nQuotedLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12&\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x66ree\x18\x05 \x01(\x03\x12\x11\n\tavailable\x18\x06 \x01(\x08\"\xa4\x01\n\x12\x43reateOrderRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x1a\n\x07user_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x35\n\x05lines\x18\x03 \x03(\x0b\x32\x19.shop.order.v1.PricedLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"#\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x8c\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32\x1a.shop.order.v1.Order.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"S\n\x12ListOrdersResponse\x12$\n\x06orders\x18\x01 \x03(\x0b\x32\x14.shop.order.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x13\x43onfirmOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"@\n\x12\x43\x61ncelOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"%\n\x11WatchOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"H\n\x12WatchOrderResponse\x12#\n\x05order\x18\x01 \x01(\x0b\x32\x14.shop.order.v1.Order\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\"e\n\x11QuoteOrderRequest\x12\x1a\n\x07user_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x05lines\x18\x02 \x03(\x0b\x32\x18.shop.order.v1.QuoteLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\xa2\x01\n\x12QuoteOrderResponse\x12(\n\x05lines\x18\x01 \x03(\x0b\x32\x19.shop.order.v1.QuotedLine\x12!\n\x05total\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12,\n\nuser_state\x18\x04 \x01(\x0e\x32\x18.shop.user.v1.User.State2\xb5\x05\n\x0cOrderService\x12K\n\x0b\x43reateOrder\x12!.shop.order.v1.CreateOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12\x62\n\x08GetOrder\x12\x1e.shop.order.v1.GetOrderRequest\x1a\x14.shop.order.v1.Order\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/orders/{order_id}\x12h\n\nListOrders\x12 .shop.order.v1.ListOrdersRequest\x1a!.shop.order.v1.ListOrdersResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12M\n\x0c\x43onfirmOrder\x12\".shop.order.v1.ConfirmOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12K\n\x0b\x43\x61ncelOrder\x12!.shop.order.v1.CancelOrderRequest\x1a\x14.shop.order.v1.Order\"\x03\x90\x02\x02\x12{\n\nWatchOrder\x12 .shop.order.v1.WatchOrderRequest\x1a!.shop.order.v1.WatchOrderResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/orders/{order_id}:watch0\x01\x12q\n\nQuoteOrder\x12 .shop.order.v1.QuoteOrderRequest\x1a!.shop.order.v1.QuoteOrderResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/orders:quote:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,39 +79,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERSERVICE'].methods_by_name['QuoteOrder']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['QuoteOrder']._serialized_options = b'\220\002\001\202\323\344\223\002\025\"\020/v1/orders:quote:\001*'
   _globals['_ORDER']._serialized_start=187
-  _globals['_ORDER']._serialized_end=571
-  _globals['_ORDER_STATE']._serialized_start=498
-  _globals['_ORDER_STATE']._serialized_end=571
-  _globals['_ORDERLINE']._serialized_start=573
-  _globals['_ORDERLINE']._serialized_end=691
-  _globals['_ORDERSTATECHANGE']._serialized_start=693
-  _globals['_ORDERSTATECHANGE']._serialized_end=812
-  _globals['_PRICEDLINE']._serialized_start=815
-  _globals['_PRICEDLINE']._serialized_end=1268
-  _globals['_QUOTELINE']._serialized_start=1271
-  _globals['_QUOTELINE']._serialized_end=1720
-  _globals['_QUOTEDLINE']._serialized_start=1723
-  _globals['_QUOTEDLINE']._serialized_end=1875
-  _globals['_CREATEORDERREQUEST']._serialized_start=1878
-  _globals['_CREATEORDERREQUEST']._serialized_end=2042
-  _globals['_GETORDERREQUEST']._serialized_start=2044
-  _globals['_GETORDERREQUEST']._serialized_end=2079
-  _globals['_LISTORDERSREQUEST']._serialized_start=2082
-  _globals['_LISTORDERSREQUEST']._serialized_end=2222
-  _globals['_LISTORDERSRESPONSE']._serialized_start=2224
-  _globals['_LISTORDERSRESPONSE']._serialized_end=2307
-  _globals['_CONFIRMORDERREQUEST']._serialized_start=2309
-  _globals['_CONFIRMORDERREQUEST']._serialized_end=2348
-  _globals['_CANCELORDERREQUEST']._serialized_start=2350
-  _globals['_CANCELORDERREQUEST']._serialized_end=2414
-  _globals['_WATCHORDERREQUEST']._serialized_start=2416
-  _globals['_WATCHORDERREQUEST']._serialized_end=2453
-  _globals['_WATCHORDERRESPONSE']._serialized_start=2455
-  _globals['_WATCHORDERRESPONSE']._serialized_end=2527
-  _globals['_QUOTEORDERREQUEST']._serialized_start=2529
-  _globals['_QUOTEORDERREQUEST']._serialized_end=2630
-  _globals['_QUOTEORDERRESPONSE']._serialized_start=2633
-  _globals['_QUOTEORDERRESPONSE']._serialized_end=2795
-  _globals['_ORDERSERVICE']._serialized_start=2798
-  _globals['_ORDERSERVICE']._serialized_end=3491
+  _globals['_ORDER']._serialized_end=588
+  _globals['_ORDER_STATE']._serialized_start=515
+  _globals['_ORDER_STATE']._serialized_end=588
+  _globals['_ORDERLINE']._serialized_start=590
+  _globals['_ORDERLINE']._serialized_end=708
+  _globals['_ORDERSTATECHANGE']._serialized_start=710
+  _globals['_ORDERSTATECHANGE']._serialized_end=829
+  _globals['_PRICEDLINE']._serialized_start=832
+  _globals['_PRICEDLINE']._serialized_end=1285
+  _globals['_QUOTELINE']._serialized_start=1288
+  _globals['_QUOTELINE']._serialized_end=1737
+  _globals['_QUOTEDLINE']._serialized_start=1740
+  _globals['_QUOTEDLINE']._serialized_end=1892
+  _globals['_CREATEORDERREQUEST']._serialized_start=1895
+  _globals['_CREATEORDERREQUEST']._serialized_end=2059
+  _globals['_GETORDERREQUEST']._serialized_start=2061
+  _globals['_GETORDERREQUEST']._serialized_end=2096
+  _globals['_LISTORDERSREQUEST']._serialized_start=2099
+  _globals['_LISTORDERSREQUEST']._serialized_end=2239
+  _globals['_LISTORDERSRESPONSE']._serialized_start=2241
+  _globals['_LISTORDERSRESPONSE']._serialized_end=2324
+  _globals['_CONFIRMORDERREQUEST']._serialized_start=2326
+  _globals['_CONFIRMORDERREQUEST']._serialized_end=2365
+  _globals['_CANCELORDERREQUEST']._serialized_start=2367
+  _globals['_CANCELORDERREQUEST']._serialized_end=2431
+  _globals['_WATCHORDERREQUEST']._serialized_start=2433
+  _globals['_WATCHORDERREQUEST']._serialized_end=2470
+  _globals['_WATCHORDERRESPONSE']._serialized_start=2472
+  _globals['_WATCHORDERRESPONSE']._serialized_end=2544
+  _globals['_QUOTEORDERREQUEST']._serialized_start=2546
+  _globals['_QUOTEORDERREQUEST']._serialized_end=2647
+  _globals['_QUOTEORDERRESPONSE']._serialized_start=2650
+  _globals['_QUOTEORDERRESPONSE']._serialized_end=2812
+  _globals['_ORDERSERVICE']._serialized_start=2815
+  _globals['_ORDERSERVICE']._serialized_end=3508
 # @@protoc_insertion_point(module_scope)

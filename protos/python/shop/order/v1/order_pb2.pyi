@@ -66,12 +66,17 @@ class Order(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Identifies the order; chosen at creation, never changed or reused."""
     user_id: _builtins.str
     """Who ordered."""
     state: Global___Order.State.ValueType
     """Where the order stands."""
+    version: _builtins.int
+    """How many events the order has published: whoever shows it elsewhere is as new as
+    this once that many have arrived there.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """What was ordered, in the customer's sequence. A SKU may stand on several
@@ -105,10 +110,11 @@ class Order(_message.Message):
         history: _abc.Iterable[Global___OrderStateChange] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "history", b"history", "lines", b"lines", "order_id", b"order_id", "state", b"state", "total", b"total", "update_time", b"update_time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "history", b"history", "lines", b"lines", "order_id", b"order_id", "state", b"state", "total", b"total", "update_time", b"update_time", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

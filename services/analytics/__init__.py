@@ -1,0 +1,1 @@
+"""The read model: what the services publish, joined for reading."""
