@@ -5,10 +5,13 @@ needs is installed, so a skip means that something is not being tested.
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+
+from tests.support.databases import ENGINES, Database
+from tests.support.postgres import FAST, PostgresServer, postgres
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
 
@@ -23,6 +26,19 @@ def pytest_report_header() -> list[str]:
         f"REQUIRE_ALL: {skips}",
         f"PYTHONHASHSEED: {hash_seed} (a simulation seed repeats with 0 only; `make test` sets it)",
     ]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL, shared by the tests of a session."""
+    with postgres(*FAST) as server:
+        yield server
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest) -> Database:
+    """Databases of each engine: a test that takes it is run on all."""
+    return ENGINES[request.param](request)
 
 
 @pytest.hookimpl(wrapper=True)

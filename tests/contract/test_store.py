@@ -1,29 +1,20 @@
-"""What every storage engine keeps to: the contract of `mesh.storage.port`.
-
-A further engine is one more entry in `ENGINES`.
-"""
+"""What every storage engine keeps to: the contract of `mesh.storage.port`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import apsw
-import asyncpg
 import pytest
 
 from mesh.call import NOBODY
 from mesh.errors import InvalidArgument
-from mesh.runtime.clock import Runtime
 from mesh.storage.migrate import Migration
 from mesh.storage.port import ForeignAwaitError, StorageError, Store, Tx, Work
-from mesh.storage.postgres.store import PostgresStore
-from mesh.storage.sqlite import SqliteStore
-from tests.support.postgres import PostgresServer
+from tests.support.databases import Database
 
 COINS = Migration(
     "0001_coins.sql",
@@ -31,57 +22,9 @@ COINS = Migration(
 )
 
 
-class Database(Protocol):
-    """One database of one test: it can be opened, closed and opened again."""
-
-    sql_error: type[Exception]
-
-    async def open(self, schema: Sequence[Migration] = (COINS,), name: str = "coins") -> Store:
-        """Open the database called *name*."""
-        ...
-
-
-class SqliteDatabase:
-    """One file a name."""
-
-    sql_error: type[Exception] = apsw.Error
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def open(self, schema: Sequence[Migration] = (COINS,), name: str = "coins") -> Store:
-        return SqliteStore(self._folder / f"{name}.db", Runtime(), schema)
-
-
-class PostgresDatabase:
-    """One database a name, empty when a test begins."""
-
-    sql_error: type[Exception] = asyncpg.PostgresError
-
-    def __init__(self, server: PostgresServer) -> None:
-        self._server = server
-        self._urls: dict[str, str] = {}
-
-    async def open(self, schema: Sequence[Migration] = (COINS,), name: str = "coins") -> Store:
-        if name not in self._urls:
-            self._urls[name] = await self._server.fresh(name)
-        return await PostgresStore.open(self._urls[name], name, Runtime(), schema)
-
-
-ENGINES: Mapping[str, Callable[[pytest.FixtureRequest], Database]] = {
-    "sqlite": lambda request: SqliteDatabase(request.getfixturevalue("tmp_path")),
-    "postgres": lambda request: PostgresDatabase(request.getfixturevalue("postgres_server")),
-}
-
-
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
-    return ENGINES[request.param](request)
-
-
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
-    store = await database.open()
+    store = await database.open([COINS])
     yield store
     await store.close()
 
@@ -127,10 +70,10 @@ async def test_a_write_returns_what_its_work_returns_and_is_read_afterwards(stor
 
 
 async def test_a_write_survives_a_restart(database: Database) -> None:
-    first = await database.open()
+    first = await database.open([COINS])
     await first.write(put("ann"))
     await first.close()
-    second = await database.open()
+    second = await database.open([COINS])
     assert await coins(second) == {"ann": 1}
     await second.close()
 
@@ -438,7 +381,7 @@ FOREIGN = [
 async def test_awaiting_anything_else_is_refused_at_once(
     database: Database, store: Store, kind: str, foreign: ForeignAwait
 ) -> None:
-    other = await database.open(name="other")
+    other = await database.open([COINS], "other")
 
     async def work(tx: Tx) -> None:
         if kind == "write":
@@ -575,18 +518,18 @@ async def test_who_stops_watching_disturbs_no_other(store: Store) -> None:
 
 
 async def test_close_finishes_what_is_under_way(database: Database) -> None:
-    store = await database.open()
+    store = await database.open([COINS])
     writes = [asyncio.create_task(store.write(put(f"{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     await store.close()
     await asyncio.gather(*writes)
-    store = await database.open()
+    store = await database.open([COINS])
     assert len(await coins(store)) == 20
     await store.close()
 
 
 async def test_a_closed_store_refuses(database: Database) -> None:
-    store = await database.open()
+    store = await database.open([COINS])
     await store.close()
     with pytest.raises(StorageError, match="closed"):
         await store.write(put("ann"))
@@ -596,7 +539,7 @@ async def test_a_closed_store_refuses(database: Database) -> None:
 
 
 async def test_who_writes_while_it_closes_is_in_or_is_refused(database: Database) -> None:
-    store = await database.open()
+    store = await database.open([COINS])
     writes = [asyncio.create_task(store.write(put("0")))]
     await asyncio.sleep(0)
     closing = asyncio.create_task(store.close())
@@ -604,7 +547,7 @@ async def test_who_writes_while_it_closes_is_in_or_is_refused(database: Database
         writes.append(asyncio.create_task(store.write(put(f"{len(writes)}"))))
         await asyncio.sleep(0)
     ends = await asyncio.gather(*writes, return_exceptions=True)
-    store = await database.open()
+    store = await database.open([COINS])
     held = await coins(store)
     await store.close()
     for n, end in enumerate(ends):

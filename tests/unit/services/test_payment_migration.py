@@ -14,14 +14,19 @@ from typing import Any
 
 import pytest
 
-from services.payment import stream
+from mesh.storage.migrate import migrations, own_migrations
+from mesh.storage.port import Store
+from services.payment import ledger, stream
 from services.payment.domain import Payment, State
+from services.payment.service import service
 from services.shared.money import to_money
+from services.shared.paging import Page
 from shop.payment.v1 import payment_pb2 as pb
 from shop.provider.v1 import provider_pb2 as outside
+from tests.support.databases import Database, SqliteDatabase
 from tests.unit.services.paying import Shop
 
-DUMP = Path(__file__).parent / "data" / "payment_0001.sql"
+DUMP = (Path(__file__).parent / "data" / "payment_0001.sql").read_text()
 CHARGED = ["charge_requested", "charged"]
 STORIES = {
     "pending": ["charge_requested"],
@@ -34,62 +39,79 @@ STORIES = {
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """Make the old database; return its payments and its ledger, as rows by order and number."""
-    with closing(sqlite3.connect(tmp_path / "payment.db")) as database:
-        database.executescript(DUMP.read_text())
+def old() -> dict[str, list[dict[str, Any]]]:
+    """What was in the old database, as rows by their columns."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(DUMP)
         database.row_factory = sqlite3.Row
-        payments = database.execute("SELECT * FROM payments").fetchall()
-        entries = database.execute("SELECT * FROM ledger_entries").fetchall()
         return {
-            "payments": {row["order_id"]: dict(row) for row in payments},
-            "entries": {row["entry_number"]: dict(row) for row in entries},
+            table: [dict(row) for row in database.execute(f"SELECT * FROM {table}")]
+            for table in ("payments", "ledger_entries")
         }
 
 
 @pytest.fixture
-async def shop(old: dict[str, Any], tmp_path: Path) -> AsyncIterator[Shop]:
+async def store(database: Database) -> AsyncIterator[Store]:
+    """The old database, brought up to date."""
+    assert service.schema
+    await database.restore(DUMP)
+    store = await database.open([*own_migrations(), *migrations(service.schema)])
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    """The service, started on the old database."""
+    await SqliteDatabase(tmp_path).restore(DUMP, "payment")
     shop = Shop(tmp_path)
     yield shop
     await shop.close()
 
 
-async def now(shop: Shop, order_id: str) -> Payment:
-    return await shop.store.read(lambda tx: stream.load(tx, order_id))
+async def load(store: Store, order_id: str) -> Payment:
+    return await store.read(lambda tx: stream.load(tx, order_id))
 
 
-async def test_every_payment_is_what_it_was(shop: Shop, old: dict[str, Any]) -> None:
-    assert old["payments"].keys() == STORIES.keys()
-    assert {row["state"] for row in old["payments"].values()} == {*State.values()} - {0}
-    listed = await shop.payment.ListPayments(pb.ListPaymentsRequest())
-    assert {payment.order_id for payment in listed.payments} == STORIES.keys()
-    for payment in listed.payments:
-        assert await shop.get(payment.order_id) == payment
-        was, is_ = old["payments"][payment.order_id], await now(shop, payment.order_id)
+async def trail(store: Store, order_id: str) -> list[pb.AuditRecord]:
+    records, _ = await store.read(lambda tx: stream.records(tx, order_id, Page(10, "")))
+    return records
+
+
+async def test_every_payment_is_what_it_was(store: Store, old: dict[str, Any]) -> None:
+    assert {was["order_id"] for was in old["payments"]} == STORIES.keys()
+    assert {was["state"] for was in old["payments"]} == {*State.values()} - {0}
+    listed = await store.read(lambda tx: tx.execute("SELECT * FROM payments"))
+    assert len(listed) == len(STORIES)
+    for was in old["payments"]:
+        is_ = await load(store, was["order_id"])
         kept = was.keys() - {"payment_id", "refund_reason"}
         assert {name: getattr(is_, name) for name in kept} == {name: was[name] for name in kept}
+        assert is_ in [Payment(*row) for row in listed]
 
 
 @pytest.mark.parametrize("order_id", STORIES)
-async def test_every_payment_has_its_story(shop: Shop, order_id: str) -> None:
-    assert await shop.story(order_id) == STORIES[order_id]
-    records = await shop.trail(order_id)
+async def test_every_payment_has_its_story(store: Store, order_id: str) -> None:
+    records = await trail(store, order_id)
+    assert [record.event.WhichOneof("event") for record in records] == STORIES[order_id]
     assert [record.version for record in records] == [*range(1, len(records) + 1)]
     assert {(record.principal, record.correlation_id) for record in records} == {("", "")}
 
 
-async def test_what_was_known_of_refunds_is_still(shop: Shop) -> None:
-    asked = (await shop.trail("refunded"))[2].event.refund_requested
+async def test_what_was_known_of_refunds_is_still(store: Store) -> None:
+    asked = (await trail(store, "refunded"))[2].event.refund_requested
     assert (asked.reason, asked.provider_key) == ("it's broken", "refund/refunded")
 
 
-async def test_the_ledger_is_what_it_was(shop: Shop, old: dict[str, Any]) -> None:
-    entries = await shop.ledger()
-    assert [entry.entry_number for entry in entries] == [*old["entries"]] == [1, 2, 3, 4, 5]
-    for entry in entries:
-        was = old["entries"][entry.entry_number]
-        assert (entry.order_id, entry.kind) == (was["order_id"], was["kind"])
-        assert entry.amount == to_money(was["currency"], was["amount_minor"])
+async def test_the_ledger_is_what_it_was(store: Store, old: dict[str, Any]) -> None:
+    entries, _ = await store.read(lambda tx: ledger.entries(tx, "", Page(10, "")))
+    assert [entry.entry_number for entry in entries] == [1, 2, 3, 4, 5]
+    for entry, was in zip(entries, old["ledger_entries"], strict=True):
+        assert (entry.entry_number, entry.order_id) == (was["entry_number"], was["order_id"])
+        assert (entry.kind, entry.amount) == (
+            was["kind"],
+            to_money(was["currency"], was["amount_minor"]),
+        )
         assert entry.debit_account == was["debit_account"]
         assert entry.credit_account == was["credit_account"]
         assert entry.create_time.ToMicroseconds() == round(was["create_time"] * 1e6)

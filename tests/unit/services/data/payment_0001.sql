@@ -4,22 +4,6 @@ CREATE TABLE ledger_end (
   last_number BIGINT NOT NULL
 );
 INSERT INTO "ledger_end" VALUES(1,5);
-CREATE TABLE ledger_entries (
-  entry_number   BIGINT NOT NULL PRIMARY KEY,
-  order_id       TEXT NOT NULL REFERENCES payments (order_id),
-  kind           BIGINT NOT NULL,               -- shop.payment.v1.LedgerEntry.Kind
-  currency       TEXT NOT NULL,
-  amount_minor   BIGINT NOT NULL CHECK (amount_minor > 0),
-  debit_account  TEXT NOT NULL,                 -- receives the amount
-  credit_account TEXT NOT NULL,                 -- gives it
-  create_time    DOUBLE PRECISION NOT NULL,
-  UNIQUE (order_id, kind)
-);
-INSERT INTO "ledger_entries" VALUES(1,'charged',1,'GBP',7718360,'assets:provider','income:sales',1.79537726054784488672e+09);
-INSERT INTO "ledger_entries" VALUES(2,'refunded',1,'GBP',300,'assets:provider','income:sales',1.79537726057460784914e+09);
-INSERT INTO "ledger_entries" VALUES(3,'refunded',2,'GBP',300,'income:sales','assets:provider',1.79537726059895014762e+09);
-INSERT INTO "ledger_entries" VALUES(4,'denied',1,'GBP',500,'assets:provider','income:sales',1.79537726062654471401e+09);
-INSERT INTO "ledger_entries" VALUES(5,'refunding',1,'GBP',600,'assets:provider','income:sales',1.79537726067443609238e+09);
 CREATE TABLE mesh_effects (
   principal      TEXT NOT NULL,
   method         TEXT NOT NULL,
@@ -54,44 +38,6 @@ CREATE TABLE mesh_migrations (name TEXT PRIMARY KEY);
 INSERT INTO "mesh_migrations" VALUES('mesh/0001_keys.sql');
 INSERT INTO "mesh_migrations" VALUES('mesh/0002_sagas.sql');
 INSERT INTO "mesh_migrations" VALUES('0001_payments.sql');
-CREATE TABLE mesh_saga_steps (
-  saga_id       TEXT NOT NULL REFERENCES mesh_sagas (saga_id),
-  position      BIGINT NOT NULL,
-  target        TEXT NOT NULL,                -- the service's name, as clients dial it
-  method        TEXT NOT NULL,
-  request       BYTEA NOT NULL,
-  state         BIGINT NOT NULL,              -- mesh.saga.v1.SagaStep.State
-  answer        BYTEA,                        -- the reply, or a google.rpc.Status
-  attempts      BIGINT NOT NULL DEFAULT 0,
-  undo_method   TEXT NOT NULL DEFAULT '',
-  undo_request  BYTEA,
-  undo_state    BIGINT NOT NULL DEFAULT 0,    -- mesh.saga.v1.SagaStep.UndoState
-  undo_attempts BIGINT NOT NULL DEFAULT 0,
-  started_at    DOUBLE PRECISION NOT NULL,
-  ended_at      DOUBLE PRECISION,
-  PRIMARY KEY (saga_id, position)
-);
-CREATE TABLE mesh_sagas (
-  saga_id          TEXT PRIMARY KEY,
-  name             TEXT NOT NULL,
-  version          BIGINT NOT NULL,
-  key              TEXT NOT NULL,             -- what the caller knows it by
-  request          BYTEA NOT NULL,
-  state            BIGINT NOT NULL,           -- mesh.saga.v1.Saga.State
-  epoch            BIGINT NOT NULL DEFAULT 0,
-  resumes          BIGINT NOT NULL DEFAULT 0,
-  cancel_reason    TEXT,                      -- set when somebody asked to cancel it
-  pivoted          BIGINT NOT NULL DEFAULT 0, -- 1 once it can only go forward
-  failed_step      TEXT NOT NULL DEFAULT '',
-  refusal          BYTEA,                     -- google.rpc.Status
-  correlation_id   TEXT NOT NULL,
-  traceparent      TEXT NOT NULL,             -- of the root span
-  segment          TEXT NOT NULL DEFAULT '',  -- of the span that ran it last
-  created_at       DOUBLE PRECISION NOT NULL,
-  updated_at       DOUBLE PRECISION NOT NULL,
-  deadline_at      DOUBLE PRECISION NOT NULL,
-  UNIQUE (name, key)
-);
 CREATE TABLE payments (
   order_id           TEXT NOT NULL PRIMARY KEY,
   payment_id         TEXT NOT NULL UNIQUE,      -- a UUIDv7: in order of time
@@ -114,6 +60,60 @@ INSERT INTO "payments" VALUES('declined','01a204d2-e838-76c5-acf2-bac303307df4',
 INSERT INTO "payments" VALUES('denied','01a204d2-e84c-7aae-8db6-48e1c82adf58','ann','GBP',500,2,'charge/denied','01a204d2-e84e-73e8-8cbc-dd2566ce0291','','',1.79537726062026858336e+09,1.79537726065495204927e+09,1.79537726062654471401e+09,NULL);
 INSERT INTO "payments" VALUES('refunding','01a204d2-e87b-7ddf-b581-15a2af0055f5','bob','GBP',600,4,'charge/refunding','01a204d2-e87f-7cbc-b16c-c3e613f219df','','',1.79537726066734981537e+09,1.79537726098693394653e+09,1.79537726067443609238e+09,NULL);
 INSERT INTO "payments" VALUES('pending','01a204d2-e88b-71e4-a5b4-57d553806162','bob','GBP',700,1,'charge/pending','','','',1.79537726068301367763e+09,1.79537726068301367763e+09,NULL,NULL);
+CREATE TABLE ledger_entries (
+  entry_number   BIGINT NOT NULL PRIMARY KEY,
+  order_id       TEXT NOT NULL REFERENCES payments (order_id),
+  kind           BIGINT NOT NULL,               -- shop.payment.v1.LedgerEntry.Kind
+  currency       TEXT NOT NULL,
+  amount_minor   BIGINT NOT NULL CHECK (amount_minor > 0),
+  debit_account  TEXT NOT NULL,                 -- receives the amount
+  credit_account TEXT NOT NULL,                 -- gives it
+  create_time    DOUBLE PRECISION NOT NULL,
+  UNIQUE (order_id, kind)
+);
+INSERT INTO "ledger_entries" VALUES(1,'charged',1,'GBP',7718360,'assets:provider','income:sales',1.79537726054784488672e+09);
+INSERT INTO "ledger_entries" VALUES(2,'refunded',1,'GBP',300,'assets:provider','income:sales',1.79537726057460784914e+09);
+INSERT INTO "ledger_entries" VALUES(3,'refunded',2,'GBP',300,'income:sales','assets:provider',1.79537726059895014762e+09);
+INSERT INTO "ledger_entries" VALUES(4,'denied',1,'GBP',500,'assets:provider','income:sales',1.79537726062654471401e+09);
+INSERT INTO "ledger_entries" VALUES(5,'refunding',1,'GBP',600,'assets:provider','income:sales',1.79537726067443609238e+09);
+CREATE TABLE mesh_sagas (
+  saga_id          TEXT PRIMARY KEY,
+  name             TEXT NOT NULL,
+  version          BIGINT NOT NULL,
+  key              TEXT NOT NULL,             -- what the caller knows it by
+  request          BYTEA NOT NULL,
+  state            BIGINT NOT NULL,           -- mesh.saga.v1.Saga.State
+  epoch            BIGINT NOT NULL DEFAULT 0,
+  resumes          BIGINT NOT NULL DEFAULT 0,
+  cancel_reason    TEXT,                      -- set when somebody asked to cancel it
+  pivoted          BIGINT NOT NULL DEFAULT 0, -- 1 once it can only go forward
+  failed_step      TEXT NOT NULL DEFAULT '',
+  refusal          BYTEA,                     -- google.rpc.Status
+  correlation_id   TEXT NOT NULL,
+  traceparent      TEXT NOT NULL,             -- of the root span
+  segment          TEXT NOT NULL DEFAULT '',  -- of the span that ran it last
+  created_at       DOUBLE PRECISION NOT NULL,
+  updated_at       DOUBLE PRECISION NOT NULL,
+  deadline_at      DOUBLE PRECISION NOT NULL,
+  UNIQUE (name, key)
+);
+CREATE TABLE mesh_saga_steps (
+  saga_id       TEXT NOT NULL REFERENCES mesh_sagas (saga_id),
+  position      BIGINT NOT NULL,
+  target        TEXT NOT NULL,                -- the service's name, as clients dial it
+  method        TEXT NOT NULL,
+  request       BYTEA NOT NULL,
+  state         BIGINT NOT NULL,              -- mesh.saga.v1.SagaStep.State
+  answer        BYTEA,                        -- the reply, or a google.rpc.Status
+  attempts      BIGINT NOT NULL DEFAULT 0,
+  undo_method   TEXT NOT NULL DEFAULT '',
+  undo_request  BYTEA,
+  undo_state    BIGINT NOT NULL DEFAULT 0,    -- mesh.saga.v1.SagaStep.UndoState
+  undo_attempts BIGINT NOT NULL DEFAULT 0,
+  started_at    DOUBLE PRECISION NOT NULL,
+  ended_at      DOUBLE PRECISION,
+  PRIMARY KEY (saga_id, position)
+);
 CREATE INDEX mesh_sagas_by_state ON mesh_sagas (state, saga_id);
 CREATE INDEX payments_by_user ON payments (user_id, payment_id);
 CREATE INDEX ledger_sums ON ledger_entries (currency, kind, amount_minor);
