@@ -115,6 +115,12 @@ class Channel:
         """Close the connections."""
         await self._transport.close()
 
+    async def __aenter__(self) -> Channel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
 
 class _Remote:
     """A remote method, as a stub holds it."""
