@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import itertools
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from opentelemetry import trace
@@ -25,6 +25,8 @@ from .journal import Journal
 from .leases import RENEW_S, LeaseLostError, Leases
 from .records import SagaRow
 from .steps import Saga
+
+T = TypeVar("T")
 
 #: A saga that has not reached its pivot after this long is undone.
 DEADLINE_S = 600.0
@@ -125,7 +127,9 @@ class SagaEngine:
         for looks in itertools.count(1):
             flight = self._flights.get(saga_id)
             if flight:
-                await _until(flight.over, ends - clock.monotonic())
+                row = await _until(flight.over, ends - clock.monotonic())
+                if row:
+                    return row
             changed = self._store.changed()
             row = await self.journal.get(saga_id)
             assert row is not None  # a saga is kept longer than anybody waits for it
@@ -203,8 +207,9 @@ class SagaEngine:
         return taken
 
 
-async def _until(future: Awaitable[None], timeout_s: float) -> None:
-    """Wait for *future*, but not for long."""
+async def _until(future: Awaitable[T], timeout_s: float) -> T | None:
+    """Wait for *future*, but not for long; return its result, None if it takes longer."""
     if timeout_s > 0:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+    return None

@@ -32,12 +32,15 @@ RESUMES_MAX = 3
 
 
 class Flight:
-    """A saga in the hands of this engine: `over` resolves when it no longer is."""
+    """A saga in the hands of this engine.
+
+    `over` resolves when it no longer is: to what it came to, if it came to rest here.
+    """
 
     def __init__(self, saga_id: str) -> None:
         self.saga_id = saga_id
-        self.task: asyncio.Task[None] | None = None  # none while the saga is being stored
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[SagaRow | None] | None = None  # none while it is being stored
+        self.over: asyncio.Future[SagaRow | None] = asyncio.get_running_loop().create_future()
 
 
 class Flights:
@@ -89,18 +92,19 @@ class Flights:
         )
         self._node.metrics.sagas.inc()
 
-        def landed(_: asyncio.Task[None]) -> None:
+        def landed(task: asyncio.Task[SagaRow | None]) -> None:
             self._node.metrics.sagas.dec()
-            self.land(flight)
+            stopped = task.cancelled() or task.exception()
+            self.land(flight, None if stopped else task.result())
 
         flight.task.add_done_callback(landed)
 
-    def land(self, flight: Flight) -> None:
-        """Let go of the saga."""
+    def land(self, flight: Flight, row: SagaRow | None = None) -> None:
+        """Let go of the saga; *row* is what it came to."""
         if self._flights.get(flight.saga_id) is flight:
             del self._flights[flight.saga_id]
         if not flight.over.done():
-            flight.over.set_result(None)
+            flight.over.set_result(row)
 
     async def drop_all(self) -> None:
         """Stop every saga where it stands."""
@@ -109,22 +113,23 @@ class Flights:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _to_the_end(self, saga_id: str, epoch: int, row: SagaRow | None) -> None:
-        """Run the saga until it is at rest, or another engine has it."""
+    async def _to_the_end(self, saga_id: str, epoch: int, row: SagaRow | None) -> SagaRow | None:
+        """Run the saga until it is at rest and return it; None if another engine has it."""
         runtime, expires = self._node.runtime, None
         for tries in itertools.count(1):
             try:
                 row = row or await self._read(saga_id, epoch)
                 expires = expires or _expires(row, runtime.clock)
                 if row.at_rest or await self._ended(row, expires):
-                    return
+                    return row
             except FencedError:
                 log.info("another engine has the saga", saga_id=saga_id)
-                return
+                return None
             except StorageError as error:
                 log.error("the journal failed", saga_id=saga_id, error=str(error))
             row = None
             await runtime.clock.sleep(self._backoff.delay_s(tries, runtime.random))
+        raise AssertionError("unreachable")
 
     async def _read(self, saga_id: str, epoch: int) -> SagaRow:
         """Return what the journal knows of a saga that was claimed under *epoch*."""

@@ -6,6 +6,9 @@ Every write goes through `save`, under the fencing token (`epoch`) of whoever cl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from ..storage.port import Store, Tx
 from .records import FencedError, SagaRow, StepRow, check_abandoned
 
@@ -17,6 +20,9 @@ _STEP = (
     "position, target, method, request, started_at, undo_method, undo_request, state, answer,"
     " attempts, undo_state, undo_attempts, ended_at"
 )
+
+#: Steps that one statement writes: PostgreSQL takes 32,767 parameters.
+STEPS_AT_ONCE = 100
 
 
 class Journal:
@@ -95,8 +101,8 @@ class Journal:
             saga.cancel_reason = rows[0][0]
             if heed:
                 check_abandoned(saga, late=late)
-            for step in steps:
-                await _put_step(tx, saga.saga_id, step)
+            for start in range(0, len(steps), STEPS_AT_ONCE):
+                await _put_steps(tx, saga.saga_id, steps[start : start + STEPS_AT_ONCE])
             return now
 
         saga.updated_at = await self._store.write(work)
@@ -186,28 +192,42 @@ async def _steps(tx: Tx, saga_id: str) -> list[StepRow]:
     ]
 
 
-async def _put_step(tx: Tx, saga_id: str, step: StepRow) -> None:
-    await tx.execute(
-        f"INSERT INTO mesh_saga_steps (saga_id, {_STEP})"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+async def _put_steps(tx: Tx, saga_id: str, steps: Sequence[StepRow]) -> None:
+    """Insert *steps*, or update those that are there, in one statement."""
+    values: list[object] = [saga_id]
+    for step in steps:
+        values += (
+            step.position,
+            step.target,
+            step.method,
+            step.request,
+            step.started_at,
+            step.undo_method,
+            step.undo_request,
+            step.state,
+            step.answer,
+            step.attempts,
+            step.undo_state,
+            step.undo_attempts,
+            step.ended_at,
+        )
+    await tx.execute(_put(len(steps)), *values)
+
+
+@lru_cache(maxsize=STEPS_AT_ONCE)
+def _put(steps: int) -> str:
+    """Return the statement that writes so many *steps* of a saga."""
+    columns = len(_STEP.split(", "))
+    rows = (
+        ", ".join(["$1", *(f"${2 + row * columns + column}" for column in range(columns))])
+        for row in range(steps)
+    )
+    return (
+        f"INSERT INTO mesh_saga_steps (saga_id, {_STEP}) VALUES ({'), ('.join(rows)})"
         " ON CONFLICT (saga_id, position) DO UPDATE SET state = excluded.state,"
         " answer = excluded.answer, attempts = excluded.attempts,"
         " undo_state = excluded.undo_state, undo_attempts = excluded.undo_attempts,"
-        " ended_at = excluded.ended_at",
-        saga_id,
-        step.position,
-        step.target,
-        step.method,
-        step.request,
-        step.started_at,
-        step.undo_method,
-        step.undo_request,
-        step.state,
-        step.answer,
-        step.attempts,
-        step.undo_state,
-        step.undo_attempts,
-        step.ended_at,
+        " ended_at = excluded.ended_at"
     )
 
 

@@ -18,7 +18,10 @@ from .port import NotStoredError, StorageError
 
 #: A quoted text, in which a dollar is a dollar, or a parameter.
 _PARAMETER = re.compile(r"""('[^']*'|"[^"]*")|\$(\d+)""")
-_FORBIDDEN = re.compile(r"\bOR\s+ROLLBACK\b|\bDEFERRABLE\b", re.IGNORECASE)
+#: What the store runs begins with this, what handlers run has it nowhere: a statement that is found
+#: in the cache is not shown to the authorizer again.
+_MARK = "/* by the store */ "
+_FORBIDDEN = re.compile(rf"\bOR\s+ROLLBACK\b|\bDEFERRABLE\b|{re.escape(_MARK)}", re.IGNORECASE)
 #: The log is copied into the database once it is this long.
 CHECKPOINT_PAGES = 1000
 #: If a reader in another process (a backup) made it longer, it is cut to this when it starts over.
@@ -60,7 +63,7 @@ def translate(sql: str) -> str:
         ValueError: the statement could end its neighbours' transaction.
     """
     if _FORBIDDEN.search(sql):
-        raise ValueError(f"OR ROLLBACK and DEFERRABLE would reach beyond this transaction: {sql}")
+        raise ValueError(f"it would reach beyond this transaction: {sql}")
     return _PARAMETER.sub(lambda found: found[1] or f"?{found[2]}", sql)
 
 
@@ -88,13 +91,10 @@ class GuardedConnection:
         return self._connection.execute(sql, params).fetchall()
 
     def control(self, sql: str) -> None:
-        """Run what only the store may: transaction SQL, schema scripts.
-
-        Never from the statement cache, whose hits skip the authorizer.
-        """
+        """Run what only the store may: transaction SQL, schema scripts."""
         self._controlling = True
         try:
-            self._connection.execute(sql, can_cache=False)
+            self._connection.execute(_MARK + sql)
         finally:
             self._controlling = False
 

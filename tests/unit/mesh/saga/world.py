@@ -145,7 +145,9 @@ class World:
 
     async def end(self, saga_id: str) -> SagaRow:
         """Return the saga once nothing moves any more."""
-        return await self.engine.wait(saga_id, 1e6)
+        row = await self.engine.wait(saga_id, 1e6)
+        assert row == await self.engine.journal.get(saga_id)  # it says what is kept
+        return row
 
     def counts(self) -> dict[str, int]:
         """Return how often each method was called."""

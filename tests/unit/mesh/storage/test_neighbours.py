@@ -27,6 +27,8 @@ FORBIDDEN = [
     "PRAGMA synchronous=OFF",
     "ATTACH ':memory:' AS other",
     "DETACH main",
+    "/* by the store */ COMMIT",
+    "/* By The Store */ ROLLBACK TO work",
     "SELECT 1; COMMIT",
     "INSERT OR ROLLBACK INTO nodes (name) VALUES ('x')",
     "update or\n rollback nodes SET size = 1",
