@@ -16,7 +16,7 @@ from typing import NamedTuple
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
 
 from .metadata import CORRELATION_ID, TRACEPARENT
 
@@ -38,9 +38,8 @@ scope: ContextVar[Scope] = ContextVar("mesh_scope", default=_OUTSIDE)
 
 def format_traceparent(span: SpanContext) -> str:
     """Return the W3C form of *span* (https://www.w3.org/TR/trace-context/), "" if invalid."""
-    if not span.is_valid:
-        return ""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    trace_id, span_id, _, flags, *_ = span  # its properties are a function call each
+    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}" if trace_id and span_id else ""
 
 
 def parse_traceparent(text: str) -> SpanContext | None:
@@ -58,9 +57,17 @@ def parent_of(metadata: Mapping[str, str]) -> Context:
     return trace.set_span_in_context(NonRecordingSpan(span), Context()) if span else Context()
 
 
+def current_span() -> SpanContext | None:
+    """Return the current span, None if there is none."""
+    span = trace.get_current_span()
+    context = None if span is INVALID_SPAN else span.get_span_context()
+    return context if context and context.is_valid else None
+
+
 def current_traceparent() -> str:
     """Return the current span in the W3C form, "" if there is none."""
-    return format_traceparent(trace.get_current_span().get_span_context())
+    span = current_span()
+    return format_traceparent(span) if span else ""
 
 
 def inherit(metadata: Mapping[str, str]) -> None:

@@ -9,19 +9,32 @@ is the server's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from grpc import StatusCode
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, Link, NoOpTracer, Span, SpanKind, Status, Tracer
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    NoOpTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    Tracer,
+)
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import MeshError
 from ..metadata import CORRELATION_ID, OUTSIDE_TRACEPARENT, TRACEPARENT
-from ..scope import format_traceparent, parent_of, parse_traceparent, scope
+from ..runtime.recorder import Recorder
+from ..scope import current_span, format_traceparent, parse_traceparent, scope
 from .streams import Reading
 
 #: On a server span only these are errors; any other status is the client's affair.
@@ -69,13 +82,19 @@ def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
     }
 
 
+#: The context of a call that has just arrived.
+_NOTHING = Context()
+
+
 class _Traced(Layer):
     """Puts a span around each call: `_start` says which. One that is not recorded is not ended."""
 
     _server = False
 
     def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
+        self._start_span = (
+            tracer.start_below if isinstance(tracer, Recorder) else partial(_start_below, tracer)
+        )
         #: This process records nothing: it only hands on the trace of others.
         self._off = isinstance(tracer, NoOpTracer)
 
@@ -139,14 +158,14 @@ class TraceServer(_Traced):
     def _start(self, call: Call) -> tuple[Span, Call]:
         outside = call.metadata.get(OUTSIDE_TRACEPARENT)
         link = parse_traceparent(outside) if outside else None
-        span = self._tracer.start_span(
+        span = self._start_span(
+            parse_traceparent(call.metadata.get(TRACEPARENT, "")),
             call.method.full_name,
-            context=parent_of(call.metadata),
-            kind=SpanKind.SERVER,
-            attributes=_attributes(call, scope.get().correlation_id),
-            links=[Link(link)] if link else None,
+            SpanKind.SERVER,
+            _attributes(call, scope.get().correlation_id),
+            (Link(link),) if link else (),
         )
-        otel_context.attach(trace.set_span_in_context(span))
+        otel_context.attach(trace.set_span_in_context(span, _NOTHING))
         return span, call
 
 
@@ -164,12 +183,11 @@ class TraceCall(_Traced):
 
     def _start(self, call: Call) -> tuple[Span, Call]:
         # A parent given with the call (a saga's segment) goes before the current span.
-        parent = parent_of(call.metadata) if TRACEPARENT in call.metadata else None
+        given = call.metadata.get(TRACEPARENT)
+        parent = parse_traceparent(given) if given else current_span()
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
         attributes["server.address"] = self._target
-        span = self._tracer.start_span(
-            call.method.full_name, context=parent, kind=SpanKind.CLIENT, attributes=attributes
-        )
+        span = self._start_span(parent, call.method.full_name, SpanKind.CLIENT, attributes)
         return span, _carrying(call, span)
 
 
@@ -182,13 +200,22 @@ class TraceAttempt(_Traced):
     def _start(self, call: Call) -> tuple[Span, Call]:
         attributes = _attributes(call, call.metadata.get(CORRELATION_ID, ""))
         attributes["rpc.retry_count"] = call.attempt - 1
-        span = self._tracer.start_span(
-            call.method.full_name,
-            context=parent_of(call.metadata),
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-        )
+        parent = parse_traceparent(call.metadata.get(TRACEPARENT, ""))
+        span = self._start_span(parent, call.method.full_name, SpanKind.CLIENT, attributes)
         return span, _carrying(call, span)
+
+
+def _start_below(
+    tracer: Tracer,
+    parent: SpanContext | None,
+    name: str,
+    kind: SpanKind,
+    attributes: Mapping[str, Any],
+    links: Sequence[Link] = (),
+) -> Span:
+    """Start a span below *parent* by any tracer, which knows parents by a context only."""
+    context = trace.set_span_in_context(NonRecordingSpan(parent), _NOTHING) if parent else _NOTHING
+    return tracer.start_span(name, context, kind, attributes, links)
 
 
 def _carrying(call: Call, span: Span) -> Call:

@@ -45,6 +45,9 @@ _TIMES = struct.Struct("<cQcQ")
 _START = _tag(Span.START_TIME_UNIX_NANO_FIELD_NUMBER, _FIXED64)
 _END = _tag(Span.END_TIME_UNIX_NANO_FIELD_NUMBER, _FIXED64)
 _ATTRIBUTE = _tag(Span.ATTRIBUTES_FIELD_NUMBER, _LENGTH)
+_KEY = _tag(KeyValue.KEY_FIELD_NUMBER, _LENGTH)
+_VALUE = _tag(KeyValue.VALUE_FIELD_NUMBER, _LENGTH)
+_TEXT = _tag(AnyValue.STRING_VALUE_FIELD_NUMBER, _LENGTH)
 _SPAN = _tag(ScopeSpans.SPANS_FIELD_NUMBER, _LENGTH)
 _LOW_64_BITS = (1 << 64) - 1
 
@@ -147,7 +150,12 @@ def _named(name: str, kind: SpanKind, remote: bool) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _text(key: str, value: str) -> bytes:
-    return _attribute(key, value)
+    """Return an attribute that is text; those that are not kept yet are packed by hand."""
+    text = value.encode()
+    inner = _TEXT + _varint(len(text)) + text
+    named = key.encode()
+    pair = b"".join((_KEY, _varint(len(named)), named, _VALUE, _varint(len(inner)), inner))
+    return _ATTRIBUTE + _varint(len(pair)) + pair
 
 
 def _attribute(key: str, value: Any) -> bytes:
@@ -157,9 +165,16 @@ def _attribute(key: str, value: Any) -> bytes:
 
 def _varint(number: int) -> bytes:
     """Return *number* in groups of seven bits, the lowest first."""
+    return _VARINTS[number] if number < len(_VARINTS) else _long_varint(number)
+
+
+def _long_varint(number: int) -> bytes:
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)
         number >>= 7
     groups.append(number)
     return bytes(groups)
+
+
+_VARINTS = [_long_varint(number) for number in range(2048)]

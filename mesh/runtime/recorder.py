@@ -7,14 +7,22 @@ a tracer of the SDK instead: the layers know OpenTelemetry's API only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanLimits
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+)
 
 from .clock import Runtime
 from .sampling import Sampling
@@ -58,27 +66,37 @@ class Recorder(Tracer):
         set_status_on_exception: bool = True,
     ) -> Span:
         """Start a span below the one in *context*; one that is not recorded only carries ids."""
-        above = trace.get_current_span(context)
-        parent = above.get_span_context()
+        above = trace.get_current_span(context).get_span_context()
+        parent = above if above.is_valid else None
+        return self.start_below(parent, name, kind, attributes or {}, links or (), start_time)
+
+    def start_below(
+        self,
+        parent: SpanContext | None,
+        name: str,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        links: Sequence[Link] = (),
+        start_time: int | None = None,
+    ) -> Span:
+        """Start a span below *parent*, without the detour over a context."""
         sampling = self._sampling
-        if parent.is_valid:
-            trace_id = parent.trace_id
-            recorded = (
-                parent.trace_flags.sampled if sampling.parent_based else sampling.records(trace_id)
-            )
-            if not recorded and not parent.trace_flags.sampled:
-                return NonRecordingSpan(parent)  # who is below learns the same from it
-        else:
+        if parent is None:
             trace_id = self._random.getrandbits(128) or 1
             recorded = sampling.records(trace_id)
+        else:
+            trace_id, _, _, above_flags, *_ = parent
+            above_records = bool(above_flags & TraceFlags.SAMPLED)
+            recorded = above_records if sampling.parent_based else sampling.records(trace_id)
+            if not recorded and not above_records:
+                return NonRecordingSpan(parent)  # who is below learns the same from it
         marked = _SAMPLED if recorded else _NOT_SAMPLED
         own = SpanContext(trace_id, self._random.getrandbits(64) or 1, False, marked)
         if not recorded:
             return NonRecordingSpan(own)
         began_ns = self._sink.now_ns() if start_time is None else start_time
-        above_it = parent if parent.is_valid else None
-        span = RecordedSpan(self._sink, own, above_it, name, kind, attributes or {}, began_ns)
-        for link in links or ():
+        span = RecordedSpan(self._sink, own, parent, name, kind, attributes, began_ns)
+        for link in links:
             span.add_link(link.context, link.attributes)
         return span
 

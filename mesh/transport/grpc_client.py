@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -50,6 +50,24 @@ def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
     return meant
 
 
+class _Entries(grpc.aio.Metadata):
+    """Metadata that only goes out: entries as they are.
+
+    gRPC makes its own class of whatever else it is given, a dict of lists that is then taken
+    apart again: four times the time.
+    """
+
+    def __init__(self, entries: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
 class GrpcTransport:
     """Sends calls over the network."""
 
@@ -93,7 +111,7 @@ class GrpcTransport:
         return send(
             request,
             timeout=remaining_s(call, self._now()),
-            metadata=outgoing(call),
+            metadata=_Entries(outgoing(call)),
         )
 
     def _open(self, call: Call) -> Any:
