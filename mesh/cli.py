@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .events import cli as events
+from .runtime import backup_cli as backups
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
 
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     health.add_argument("service", help="its name in mesh.toml")
     ps = commands.add_parser("ps", help="print the processes of the system that is up")
     ps.add_argument("service", nargs="?", help="print only this one's process id")
+    backups.add_to(commands)
     events.add_to(commands)
     return parser
 
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return asyncio.run(events.run_read_model(config, options))
         if options.command == "dlq":
             return asyncio.run(events.run(config, options))
+        if options.command in ("backup", "restore"):
+            return backups.run(config, options)
         if options.command == "health":
             return _health(config, options.service)
         return _ps(config, options.service)

@@ -33,6 +33,7 @@ from ..transport.grpc_client import GrpcTransport
 from ..transport.grpc_server import GrpcServer
 from ..transport.memory import MemoryNetwork
 from ..transport.port import Transport
+from . import presence
 from .clock import Runtime
 from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ServiceConfig
 from .logs import configure_logging, log
@@ -84,7 +85,9 @@ class ServiceProcess:
         Raises:
             PortInUseError: somebody else listens there.
             StorageError: another process has the database.
+            ConfigError: a restore was interrupted.
         """
+        presence.check_restored(self._config.data_dir)
         service = load_service(self._settings)
         server = self._server.server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

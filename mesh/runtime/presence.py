@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from .table import ConfigError
+
 
 def claim(data_dir: Path) -> int | None:
     """Take the lock; return what holds it until it is closed, or None if somebody has it."""
@@ -44,6 +46,22 @@ def write_pids(data_dir: Path, pids: Mapping[str, int]) -> None:
 def forget_pids(data_dir: Path) -> None:
     """Nothing runs any more."""
     _pids_file(data_dir).unlink(missing_ok=True)
+
+
+def check_restored(data_dir: Path) -> None:
+    """Fail if a restore was interrupted: some of the data may be another time's.
+
+    Raises:
+        ConfigError: it was.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        source = restore_marker(data_dir).read_text().strip()
+        raise ConfigError(f"a restore was interrupted: run `mesh restore {source}` again")
+
+
+def restore_marker(data_dir: Path) -> Path:
+    """Return the file that is there while a restore puts one time's data in another's place."""
+    return data_dir / "restore-unfinished"
 
 
 def running(data_dir: Path) -> dict[str, int]:

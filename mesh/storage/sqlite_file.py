@@ -145,7 +145,9 @@ class SqliteFile:
         """
         if self._writer:
             return
-        write_anew(Path(f"{self._path}-wal"))
+        log = Path(f"{self._path}-wal")
+        if self._path.exists() and log.exists():  # a log alone is nothing to SQLite either
+            write_anew(log)
         self.close(checkpoint=False)
         try:
             self._writer = GuardedConnection(self._path)
@@ -225,8 +227,6 @@ def write_anew(log: Path) -> None:
     SQLite to recover them, and to write behind them, a power cut would take what came later too.
     A power cut while this writes does no harm: the bytes are what they were.
     """
-    if not log.exists():
-        return
     file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
     try:
         size = file.xFileSize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -241,3 +242,31 @@ def test_ps(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["ps"]) == 2
     assert capsys.readouterr().err == "error: nothing is up on .data\n"
     sleeper.end()
+
+
+# --- backup and restore -------------------------------------------------------------------------
+
+
+def test_a_backup_and_its_restore_say_what_they_did(folder: Folder) -> None:
+    folder.service("one")
+    assert folder.mesh("backup", "early").stderr == "error: there is no database yet\n"
+    folder.service("two")
+    for name in ("one", "two"):
+        asyncio.run(open_vault(folder.path / ".data").close())
+        (folder.path / ".data" / "vault.db").rename(folder.path / ".data" / f"{name}.db")
+    made = folder.mesh("backup", "kept/today")
+    assert re.fullmatch(
+        r"2 databases, 0\.\d MB, as they were at .*; writes waited for \d+ ms\n", made.stdout
+    )
+    restored = folder.mesh("restore", "kept/today")
+    assert re.fullmatch(
+        r"2 databases are as they were at .*\nwhat was there is in \.data/before-restore-\w+\n",
+        restored.stdout,
+    )
+    presence.restore_marker(folder.path / ".data").write_text("/kept/today\n")
+    for command in (["run", "one"], ["backup", "another"]):
+        refused = folder.mesh(*command)
+        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
+            2,
+            "error: a restore was interrupted: run `mesh restore /kept/today` again",
+        )

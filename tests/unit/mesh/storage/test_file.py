@@ -236,6 +236,15 @@ async def test_a_second_process_on_the_file_is_refused(tmp_path: Path) -> None:
     assert open_elsewhere(path).stdout == "opened\n"
 
 
+async def test_a_log_without_its_database_is_nothing(store: SqliteStore, tmp_path: Path) -> None:
+    await store.write(add("a"))
+    store.abandon()
+    (tmp_path / "nodes.db").unlink()
+    again = SqliteStore(tmp_path / "nodes.db", Runtime(), [SCHEMA])
+    assert await names(again) == []
+    await again.close()
+
+
 async def test_a_closed_store_lets_go_of_the_file(tmp_path: Path) -> None:
     for _ in range(2):
         store = SqliteStore(tmp_path / "nodes.db", Runtime(), [SCHEMA])
