@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import socket
@@ -12,24 +11,52 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+
+from mesh.storage.postgres.server import programs
 
 START_S = 60.0
 #: Tests of what is durable leave this out.
 FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 
-@dataclass
 class PostgresServer:
-    """A server that runs. It is stopped by who started it."""
+    """A server on the folder *data*; a role for each of *services* ("a,b")."""
 
-    data: Path
-    port: int
-    process: subprocess.Popen[bytes]
+    def __init__(self, data: Path, port: int, services: str, *options: str) -> None:
+        self.data = data
+        self.port = port
+        self._command = [
+            *(sys.executable, "-m", "mesh.storage.postgres.server"),
+            *("--data", str(data), "--port", str(port), "--services", services, *options),
+        ]
+
+    def start(self) -> None:
+        """Start it, and return when it takes connections."""
+        log = self.data.with_suffix(".log")
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        try:
+            self._until_ready()
+        except AssertionError as error:
+            error.add_note(log.read_text(errors="replace"))
+            raise
+
+    def stop(self) -> None:
+        """Stop it, whoever is connected."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+
+    def _until_ready(self) -> None:
+        ends = time.monotonic() + START_S
+        ask = (programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+        while subprocess.run(ask, check=False).returncode != 0:
+            assert self.process.poll() is None, "the server has ended"
+            assert time.monotonic() < ends, "the server is not ready"
+            time.sleep(0.02)
 
     def url(self, database: str, role: str = "postgres") -> str:
         """Where *database* is, for *role*, whose password is in a file."""
@@ -66,37 +93,16 @@ class PostgresServer:
 
 @contextmanager
 def postgres(*options: str, services: str = "") -> Iterator[PostgresServer]:
-    """Run a PostgreSQL with a database for each of *services* ("a,b")."""
+    """Run a PostgreSQL on a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="mesh-test-postgres-"))
     folder.chmod(0o711)  # as root, the server is somebody else
+    server = PostgresServer(folder / "postgres", free_port(), services, *options)
     try:
-        with running(folder / "postgres", free_port(), *options, services=services) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def running(data: Path, port: int, *options: str, services: str = "") -> Iterator[PostgresServer]:
-    """Run a PostgreSQL on *data*, which stays."""
-    command = [sys.executable, "-m", "mesh.storage.postgres.server", "--services", services]
-    log = data.with_suffix(".log")
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, "--data", str(data), "--port", str(port), *options],
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        server = PostgresServer(data, port, process)
-        asyncio.run(_until_ready(server))
+        server.start()
         yield server
-    except AssertionError as error:
-        error.add_note(log.read_text(errors="replace"))
-        raise
     finally:
-        process.send_signal(signal.SIGINT)  # its fast way to end
-        process.wait()
+        server.stop()
+        shutil.rmtree(folder)
 
 
 def free_port() -> int:
@@ -105,17 +111,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-async def _until_ready(server: PostgresServer) -> None:
-    ends = time.monotonic() + START_S
-    while True:
-        assert server.process.poll() is None, "the server has ended"
-        assert time.monotonic() < ends, "the server is not ready"
-        try:
-            connection = await asyncpg.connect(server.url("postgres"))
-        except (OSError, asyncpg.PostgresError):
-            await asyncio.sleep(0.05)
-        else:
-            await connection.close()
-            return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -43,6 +42,7 @@ class Connection(Protocol):
     async def execute(self, query: str, *args: Any) -> str: ...  # noqa: D102
     async def add_listener(self, channel: str, callback: Any) -> None: ...  # noqa: D102
     async def close(self, *, timeout: float) -> None: ...  # noqa: D102, ASYNC109
+    def add_termination_listener(self, callback: Any) -> None: ...  # noqa: D102
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...  # noqa: D102
     def terminate(self) -> None: ...  # noqa: D102
     def is_closed(self) -> bool: ...  # noqa: D102
@@ -74,8 +74,9 @@ _TROUBLES = (
     asyncpg.PostgresSystemError,
     asyncpg.InternalServerError,
 )
+_UNREADABLE = (asyncpg.ClientConfigurationError, ValueError)
+_URL_FORM = "postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE, with %XX for special characters"
 _NEVER = (
-    asyncpg.ClientConfigurationError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
@@ -118,8 +119,9 @@ class Database:
     """
 
     def __init__(self, url: str, name: str, runtime: Runtime) -> None:
-        parts = urlsplit(url)
-        self.where = f"{name}: PostgreSQL at {parts.netloc.rpartition('@')[2]}{parts.path}"
+        # What is behind the last @, so that no part of a password is shown, however it is written.
+        address = url.rpartition("://")[2].rpartition("@")[2].partition("?")[0]
+        self.where = f"{name}: PostgreSQL at {address}"
         self._url = url
         self._name = name
         self._runtime = runtime
@@ -135,6 +137,9 @@ class Database:
         while True:
             try:
                 return await self._connect()
+            except _UNREADABLE as error:
+                unread = f"{self.where}: its URL cannot be read: {_URL_FORM}"
+                raise NotStoredError(unread, "STORAGE_FAILED") from error
             except _NEVER as error:
                 raise NotStoredError(f"{self.where}: {error}", "STORAGE_FAILED") from error
             except (*_LOST, asyncpg.PostgresError) as error:

@@ -37,7 +37,7 @@ class Watch:
         self._runtime = runtime
         self._ahead_s: float | None = None  # the server's clock, of our monotonic one
         self._changed: asyncio.Future[None] | None = None
-        self._committed = asyncio.Event()
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -50,7 +50,7 @@ class Watch:
     async def close(self) -> None:
         """Say what is unsaid, and stop."""
         self._closing = True
-        self._committed.set()
+        self._wake.set()
         if self._task:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._task, CLOSE_S)
@@ -69,7 +69,7 @@ class Watch:
     def committed(self) -> None:
         """Tell watchers here at once, and those in other processes soon."""
         self._tell()
-        self._committed.set()
+        self._wake.set()
 
     def _tell(self) -> None:
         if self._changed and not self._changed.done():
@@ -83,6 +83,7 @@ class Watch:
                 self._tell()
 
         await connection.add_listener(CHANNEL, heard)
+        connection.add_termination_listener(lambda _: self._wake.set())
 
     async def _keep_listening(self, connection: Connection) -> None:
         attempt = 0
@@ -101,6 +102,7 @@ class Watch:
                 attempt += 1
                 log.warning("not listening to the database", error=str(error), attempt=attempt)
                 self._tell()
+                self._wake.set()  # what was to be said may not have been
                 await self._runtime.clock.sleep(AGAIN.delay_s(attempt, self._runtime.random))
         connection.terminate()
 
@@ -110,12 +112,12 @@ class Watch:
         ends = monotonic() + BEAT_S
         while (left_s := ends - monotonic()) > 0 and not self._closing:
             try:
-                await asyncio.wait_for(self._committed.wait(), left_s)
+                await asyncio.wait_for(self._wake.wait(), left_s)
             except TimeoutError:
                 return
             if not self._closing:
                 await self._runtime.clock.sleep(TOGETHER_S)
-            self._committed.clear()
+            self._wake.clear()
             await connection.execute(f"NOTIFY {CHANNEL}")
 
     async def _ask_time(self, connection: Connection) -> None:
