@@ -103,7 +103,10 @@ async def test_a_database_belongs_to_one_service(server: PostgresServer) -> None
     ("url", "said"),
     [
         ("postgresql://nobody@127.0.0.1:1/notes", "at 127.0.0.1:1/notes: .*Connect call failed"),
-        ("postgresql://nobody:secret@127.0.0.1:1/notes", "at 127.0.0.1:1/notes: .*Connect call failed"),
+        (
+            "postgresql://nobody:secret@127.0.0.1:1/notes",
+            "at 127.0.0.1:1/notes: .*Connect call failed",
+        ),
         ("mysql://nobody:secret@127.0.0.1/notes", "cannot be read: postgresql://"),
         ("postgresql://nobody:secret@127.0.0.1:port/notes", "cannot be read: postgresql://"),
         ("postgresql://nobody:sec/secret@127.0.0.1/notes", "at 127.0.0.1/notes: .*cannot be read"),

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import apsw
 import asyncpg
@@ -27,10 +27,17 @@ from tests.support.postgres import PostgresServer
 class Database(Protocol):
     """The databases of one test, by name: each can be opened, closed and opened again."""
 
+    engine: str
     sql_error: type[Exception]
 
-    async def open(self, schema: Sequence[Migration], name: str = "test") -> Store:
+    async def open(
+        self, schema: Sequence[Migration], name: str = "test", runtime: Runtime | None = None
+    ) -> Store:
         """Open the database called *name*."""
+        ...
+
+    async def rows(self, query: str, name: str = "test") -> list[tuple[Any, ...]]:
+        """Return what *query* finds in it, past whoever has it open."""
         ...
 
     async def restore(self, dump: str, name: str = "test") -> None:
@@ -41,13 +48,20 @@ class Database(Protocol):
 class SqliteDatabase:
     """One file a name."""
 
+    engine = "sqlite"
     sql_error: type[Exception] = apsw.Error
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def open(self, schema: Sequence[Migration], name: str = "test") -> Store:
-        return SqliteStore(self._folder / f"{name}.db", Runtime(), schema)
+    async def open(
+        self, schema: Sequence[Migration], name: str = "test", runtime: Runtime | None = None
+    ) -> Store:
+        return SqliteStore(self._folder / f"{name}.db", runtime or Runtime(), schema)
+
+    async def rows(self, query: str, name: str = "test") -> list[tuple[Any, ...]]:
+        with closing(apsw.Connection(str(self._folder / f"{name}.db"))) as database:
+            return database.execute(query).fetchall()
 
     async def restore(self, dump: str, name: str = "test") -> None:
         with closing(sqlite3.connect(self._folder / f"{name}.db")) as database:
@@ -57,16 +71,22 @@ class SqliteDatabase:
 class PostgresDatabase:
     """One database a name, empty when a test begins."""
 
+    engine = "postgres"
     sql_error: type[Exception] = asyncpg.PostgresError
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         self._urls: dict[str, str] = {}
 
-    async def open(self, schema: Sequence[Migration], name: str = "test") -> Store:
+    async def open(
+        self, schema: Sequence[Migration], name: str = "test", runtime: Runtime | None = None
+    ) -> Store:
         if name not in self._urls:
             self._urls[name] = await self._server.fresh(name)
-        return await PostgresStore.open(self._urls[name], name, Runtime(), schema)
+        return await PostgresStore.open(self._urls[name], name, runtime or Runtime(), schema)
+
+    async def rows(self, query: str, name: str = "test") -> list[tuple[Any, ...]]:
+        return await self._server.rows(name, query)
 
     async def restore(self, dump: str, name: str = "test") -> None:
         self._urls[name] = await self._server.fresh(name)

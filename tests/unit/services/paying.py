@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,7 +15,7 @@ from mesh.node import Node
 from mesh.server import Application
 from mesh.service import Service
 from mesh.storage.migrate import migrations, own_migrations
-from mesh.storage.sqlite import SqliteStore
+from mesh.storage.port import Store
 from mesh.transport.memory import MemoryNetwork
 from services.payment.domain import AUDITOR
 from services.payment.service import service
@@ -26,6 +25,7 @@ from shop.payment.v1 import payment_pb2 as pb
 from shop.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from shop.provider.v1 import provider_pb2 as outside
 from shop.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
+from tests.support.databases import Database
 
 if TYPE_CHECKING:
     from shop.payment.v1.payment_pb2_grpc import PaymentServiceAsyncStub
@@ -37,32 +37,39 @@ CHARGE_PATH = "/shop.payment.v1.PaymentService/ChargePayment"
 class Shop:
     """Both services on one network. `payment` may crash; `failure` is what the provider answers."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, databases: Database) -> None:
         caller = Principal("saga", frozenset({ORCHESTRATOR, AUDITOR}))
         self.node = Node(identities=Identities(anonymous=caller))
         self.network = MemoryNetwork(self.node.runtime)
         self.failure: Exception | None = None
         self.asked = 0
         self._asks = asyncio.Semaphore(0)
-        self._data = data
-        self._stores: dict[str, SqliteStore] = {}
-        self._serve("provider", provider_service)
-        self._meddle()
-        self._application = self._serve("payment", service)
+        self._databases = databases
+        self._stores: dict[str, Store] = {}
+        self._application: Application
         self.provider = cast(
             "PaymentProviderServiceAsyncStub", PaymentProviderServiceStub(self._dial("provider"))
         )
         self.payment = cast("PaymentServiceAsyncStub", PaymentServiceStub(self._dial("payment")))
 
+    @classmethod
+    async def open(cls, databases: Database) -> Shop:
+        """Open the shop on *databases*."""
+        shop = cls(databases)
+        await shop._serve("provider", provider_service)
+        shop._meddle()
+        shop._application = await shop._serve("payment", service)
+        return shop
+
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         return self._stores["payment"]
 
     async def crash(self) -> None:
-        """End the payment service with whatever is under way; start it anew on its file."""
+        """End the payment service with whatever is under way; start it anew on its database."""
         await self._application.stop()
         await self.store.close()
-        self._application = self._serve("payment", service)
+        self._application = await self._serve("payment", service)
 
     async def resume(self) -> None:
         await self._application.resume()
@@ -130,10 +137,10 @@ class Shop:
     def _dial(self, target: str) -> Any:
         return Channel(self.node, target, [target], self.network, Policy(retry=None))
 
-    def _serve(self, name: str, served: Service[Any]) -> Application:
+    async def _serve(self, name: str, served: Service[Any]) -> Application:
         assert served.schema
         schema = [*own_migrations(), *migrations(served.schema)]
-        store = SqliteStore(self._data / f"{name}.db", self.node.runtime, schema)
+        store = await self._databases.open(schema, name, self.node.runtime)
         application = Application(self.node, served, store, self._dial, self._dial)
         self.network.serve(name, application.routes)
         self._stores[name] = store

@@ -1,10 +1,9 @@
-"""One service as it runs: its own SQLite file, both stacks, and a network in memory."""
+"""One service as it runs: its own database, both stacks, and a network in memory."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -16,9 +15,9 @@ from mesh.node import LOCAL, Node
 from mesh.server import Application
 from mesh.service import Service
 from mesh.storage.migrate import migrations, own_migrations
-from mesh.storage.sqlite import SqliteStore
 from mesh.transport.memory import MemoryNetwork
 from mesh.transport.port import Route
+from tests.support.databases import Database
 
 Fake = Callable[[Any], Awaitable[Any]]
 
@@ -26,7 +25,7 @@ Fake = Callable[[Any], Awaitable[Any]]
 @asynccontextmanager
 async def serving(
     service: Service[Any],
-    data: Path,
+    database: Database,
     *,
     caller: Principal = LOCAL,
     others: Mapping[str, Fake] | None = None,
@@ -35,7 +34,7 @@ async def serving(
 
     Args:
         service: what is served.
-        data: the folder of its database.
+        database: where its data is.
         caller: who the service takes its callers for.
         others: the methods it calls, by path, replaced by functions of their request.
     """
@@ -49,7 +48,7 @@ async def serving(
     network.serve("inventory", _fakes(others or {}))
     assert service.schema
     schema = [*own_migrations(), *migrations(service.schema)]
-    store = SqliteStore(data / "service.db", node.runtime, schema)
+    store = await database.open(schema, "service", node.runtime)
     network.serve("served", Application(node, service, store, connect, connect).routes)
     try:
         yield cast("grpc.aio.Channel", connect("served"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +17,8 @@ from services.inventory.service import service
 from services.shared.money import to_money
 from shop.inventory.v1 import inventory_pb2 as pb
 from shop.inventory.v1.inventory_pb2_grpc import InventoryServiceStub
+from tests.support.databases import Database
+from tests.support.old_data import dump
 from tests.unit.services.serving import serving
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ RELEASED, RETURNED = pb.Reservation.RELEASED, pb.Reservation.RETURNED
 
 
 @pytest.fixture
-async def inventory(tmp_path: Path) -> AsyncIterator[Inventory]:
-    async with serving(service, tmp_path) as channel:
+async def inventory(database: Database) -> AsyncIterator[Inventory]:
+    async with serving(service, database) as channel:
         yield InventoryServiceStub(channel)
 
 
@@ -222,16 +221,13 @@ async def test_an_order_has_one_reservation(inventory: Inventory) -> None:
     assert refused.value.reason == "ALREADY_RESERVED"
 
 
-async def test_stock_of_before_it_was_counted_in_was_received_too(tmp_path: Path) -> None:
-    assert service.schema
-    first, *later = sorted(service.schema.glob("*.sql"))
-    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
-        old.executescript(first.read_text())
-        old.execute("INSERT INTO items VALUES ('A', '', 'GBP', 1, 0, 0)")
-        old.execute("INSERT INTO stock VALUES ('A', 5, 2, 3)")
-        for file in later:
-            old.executescript(file.read_text())
-        assert old.execute("SELECT * FROM stock").fetchall() == [("A", 5, 2, 3, 10)]
+async def test_stock_of_before_it_was_counted_in_was_received_too(database: Database) -> None:
+    await database.restore(dump("inventory", 1), "service")
+    async with serving(service, database):
+        query = "SELECT free, reserved, shipped, received FROM stock"
+        found = await database.rows(query, "service")
+    assert len(found) == 12
+    assert all(received == sum(places) > 0 for *places, received in found)
 
 
 async def test_one_of_many_gets_the_last_unit(inventory: Inventory) -> None:

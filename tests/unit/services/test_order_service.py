@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from shop.inventory.v1 import inventory_pb2
 from shop.order.v1 import order_pb2 as pb
 from shop.order.v1.order_pb2_grpc import OrderServiceStub
 from shop.user.v1 import user_pb2
+from tests.support.databases import Database
 from tests.unit.services.serving import Fake, serving
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ STATES = pb.Order.State
 
 
 @pytest.fixture
-async def orders(tmp_path: Path) -> AsyncIterator[OrderServiceAsyncStub]:
-    async with serving(service, tmp_path) as channel:
+async def orders(database: Database) -> AsyncIterator[OrderServiceAsyncStub]:
+    async with serving(service, database) as channel:
         yield OrderServiceStub(channel)
 
 
@@ -295,19 +295,19 @@ def quotation(user_id: str, *lines: tuple[str, int, int]) -> pb.QuoteOrderReques
 
 
 async def quoted(
-    data: Path, request: pb.QuoteOrderRequest, *roles: str, others: Others | None = None
+    database: Database, request: pb.QuoteOrderRequest, *roles: str, others: Others | None = None
 ) -> pb.QuoteOrderResponse:
     others = others or Others()
     fakes: dict[str, Fake] = {GET_USER: others.get_user, BATCH_GET_ITEMS: others.batch_get_items}
     caller = Principal("caller", frozenset(roles))
-    async with serving(service, data, caller=caller, others=fakes) as channel:
+    async with serving(service, database, caller=caller, others=fakes) as channel:
         return await OrderServiceStub(channel).QuoteOrder(request, timeout=5)
 
 
-async def test_a_quote_reads_user_and_stock_at_once(tmp_path: Path) -> None:
+async def test_a_quote_reads_user_and_stock_at_once(database: Database) -> None:
     others = Others()
     request = quotation("ann", ("A", 6, 0), ("B", 10, 0), ("A", 5, 0))
-    quote = await quoted(tmp_path, request, others=others)
+    quote = await quoted(database, request, others=others)
     assert others.skus == ["A", "B"]
     assert quote.total == to_money("GBP", 21_000)
     assert [line.available for line in quote.lines] == [False, True, False]
@@ -315,10 +315,10 @@ async def test_a_quote_reads_user_and_stock_at_once(tmp_path: Path) -> None:
     assert quote.user_state == user_pb2.User.ACTIVE
 
 
-async def test_a_price_is_taken_from_sales_only(tmp_path: Path) -> None:
+async def test_a_price_is_taken_from_sales_only(database: Database) -> None:
     request = quotation("ann", ("A", 1, 750))
-    assert (await quoted(tmp_path / "1", request, "sales")).total == to_money("GBP", 750)
-    assert (await quoted(tmp_path / "2", request)).total == to_money("GBP", 1_000)
+    assert (await quoted(database, request, "sales")).total == to_money("GBP", 750)
+    assert (await quoted(database, request)).total == to_money("GBP", 1_000)
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,10 @@ async def test_a_price_is_taken_from_sales_only(tmp_path: Path) -> None:
     [("nobody", "A", "USER_NOT_FOUND"), ("ann", "Z", "UNKNOWN_SKU")],
 )
 async def test_a_quote_for_the_unknown_is_refused(
-    tmp_path: Path, user_id: str, sku: str, reason: str
+    database: Database, user_id: str, sku: str, reason: str
 ) -> None:
     with pytest.raises(NotFound) as refused:
-        await quoted(tmp_path, quotation(user_id, (sku, 1, 0)))
+        await quoted(database, quotation(user_id, (sku, 1, 0)))
     assert refused.value.reason == reason
 
 

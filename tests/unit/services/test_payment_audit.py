@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +20,14 @@ from services.payment.service import service
 from services.shared.money import to_money
 from shop.payment.v1 import payment_pb2 as pb
 from shop.payment.v1.payment_pb2_grpc import PaymentServiceStub
+from tests.support.databases import Database
 from tests.unit.services.paying import Shop
 from tests.unit.services.serving import serving
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(tmp_path)
+async def shop(database: Database) -> AsyncIterator[Shop]:
+    shop = await Shop.open(database)
     yield shop
     await shop.close()
 
@@ -154,14 +154,14 @@ async def test_the_trial_balance(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "caller", [NOBODY, Principal("gateway", frozenset({"sales"}))], ids=["nobody", "gateway"]
 )
-async def test_the_trail_is_not_for_everybody(tmp_path: Path, caller: Principal) -> None:
-    async with serving(service, tmp_path, caller=caller) as channel:
+async def test_the_trail_is_not_for_everybody(database: Database, caller: Principal) -> None:
+    async with serving(service, database, caller=caller) as channel:
         with pytest.raises(PermissionDenied, match="lacks the role 'auditor'"):
             await PaymentServiceStub(channel).ListAuditRecords(pb.ListAuditRecordsRequest())
 
 
-async def test_a_developer_on_this_machine_may_read_it(tmp_path: Path) -> None:
-    async with serving(service, tmp_path, caller=LOCAL) as channel:
+async def test_a_developer_on_this_machine_may_read_it(database: Database) -> None:
+    async with serving(service, database, caller=LOCAL) as channel:
         reply = await PaymentServiceStub(channel).ListAuditRecords(pb.ListAuditRecordsRequest())
     assert not reply.records
 

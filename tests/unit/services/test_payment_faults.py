@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +12,15 @@ from services.payment.service import charge_answered
 from services.shared.money import to_money
 from shop.payment.v1 import payment_pb2 as pb
 from shop.provider.v1 import provider_pb2 as outside
+from tests.support.databases import Database
 from tests.unit.services.paying import Shop
 
 CHARGED, DECLINED, REFUNDED = pb.Payment.CHARGED, pb.Payment.DECLINED, pb.Payment.REFUNDED
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(tmp_path)
+async def shop(database: Database) -> AsyncIterator[Shop]:
+    shop = await Shop.open(database)
     yield shop
     await shop.close()
 

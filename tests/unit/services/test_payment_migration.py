@@ -23,7 +23,7 @@ from services.shared.money import to_money
 from services.shared.paging import Page
 from shop.payment.v1 import payment_pb2 as pb
 from shop.provider.v1 import provider_pb2 as outside
-from tests.support.databases import Database, SqliteDatabase
+from tests.support.databases import Database
 from tests.unit.services.paying import Shop
 
 DUMP = (Path(__file__).parent / "data" / "payment_0001.sql").read_text()
@@ -61,10 +61,10 @@ async def store(database: Database) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(database: Database) -> AsyncIterator[Shop]:
     """The service, started on the old database."""
-    await SqliteDatabase(tmp_path).restore(DUMP, "payment")
-    shop = Shop(tmp_path)
+    await database.restore(DUMP, "payment")
+    shop = await Shop.open(database)
     yield shop
     await shop.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from services.provider.service import service
 from services.shared.money import to_money
 from shop.provider.v1 import provider_pb2 as pb
 from shop.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
+from tests.support.databases import Database
 from tests.unit.services.serving import serving
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ APPROVED, DECLINED, REFUNDED = pb.Charge.APPROVED, pb.Charge.DECLINED, pb.Charge
 
 
 @pytest.fixture
-async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
-    async with serving(service, tmp_path) as channel:
+async def provider(database: Database) -> AsyncIterator[Provider]:
+    async with serving(service, database) as channel:
         yield PaymentProviderServiceStub(channel)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from mesh.storage.keys import REPLY_LIMIT_BYTES
 from services.shipping.service import service
 from shop.shipping.v1 import shipping_pb2 as pb
 from shop.shipping.v1.shipping_pb2_grpc import ShippingServiceStub
+from tests.support.databases import Database
 from tests.unit.services.serving import serving
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ STATES = pb.Shipment.State
 
 
 @pytest.fixture
-async def shipping(tmp_path: Path) -> AsyncIterator[ShippingServiceAsyncStub]:
-    async with serving(service, tmp_path) as channel:
+async def shipping(database: Database) -> AsyncIterator[ShippingServiceAsyncStub]:
+    async with serving(service, database) as channel:
         yield ShippingServiceStub(channel)
 
 

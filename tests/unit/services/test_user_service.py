@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import apsw
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -18,6 +16,7 @@ from mesh.storage.keys import REPLY_LIMIT_BYTES
 from services.user.service import service
 from shop.user.v1 import user_pb2 as pb
 from shop.user.v1.user_pb2_grpc import UserServiceStub
+from tests.support.databases import Database
 from tests.unit.services.serving import serving
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def users(tmp_path: Path) -> AsyncIterator[UserServiceAsyncStub]:
-    async with serving(service, tmp_path) as channel:
+async def users(database: Database) -> AsyncIterator[UserServiceAsyncStub]:
+    async with serving(service, database) as channel:
         yield UserServiceStub(channel)
 
 
@@ -152,7 +151,7 @@ async def test_an_update_changes_what_the_mask_names(users: UserServiceAsyncStub
 
 
 async def test_suspending_and_reactivating_are_idempotent(
-    users: UserServiceAsyncStub, tmp_path: Path
+    users: UserServiceAsyncStub, database: Database
 ) -> None:
     await users.CreateUser(creation("ann"))
     suspend = pb.SuspendUserRequest(user_id="ann", reason="chargeback")
@@ -162,10 +161,8 @@ async def test_suspending_and_reactivating_are_idempotent(
     active = await users.ReactivateUser(pb.ReactivateUserRequest(user_id="ann"))
     assert active.state == pb.User.ACTIVE
     assert await users.ReactivateUser(pb.ReactivateUserRequest(user_id="ann")) == active
-    recorded = apsw.Connection(str(tmp_path / "service.db")).execute(
-        "SELECT user_id, state, reason FROM user_state_changes ORDER BY time"
-    )
-    assert list(recorded) == [
+    query = "SELECT user_id, state, reason FROM user_state_changes ORDER BY time"
+    assert await database.rows(query, "service") == [
         ("ann", pb.User.SUSPENDED, "chargeback"),
         ("ann", pb.User.ACTIVE, ""),
     ]

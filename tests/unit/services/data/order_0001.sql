@@ -1,0 +1,172 @@
+BEGIN TRANSACTION;
+CREATE TABLE mesh_effects (
+  principal      TEXT NOT NULL,
+  method         TEXT NOT NULL,
+  key            TEXT NOT NULL,
+  request        BYTEA NOT NULL,
+  correlation_id TEXT NOT NULL,
+  traceparent    TEXT NOT NULL,
+  PRIMARY KEY (principal, method, key)
+);
+CREATE TABLE mesh_keys (
+  principal    TEXT NOT NULL,
+  method       TEXT NOT NULL,
+  key          TEXT NOT NULL,
+  request_hash BYTEA NOT NULL,
+  state        BIGINT NOT NULL,           -- mesh.storage.keys.State
+  answer       BYTEA,                     -- the reply, or a google.rpc.Status
+  created_at   DOUBLE PRECISION NOT NULL, -- seconds since the epoch
+  PRIMARY KEY (principal, method, key)
+);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/CreateOrder','01a2050c-4643-734e-bb39-34706e31fa14/2',X'CA04ECB6D8AA06584D3548D9EC27C35B',1,X'0A0635333633363512053137383530220D0A03474250108C0118809C9C3928013A0C089CAE8DD80610E8FEE9AE01420C089CAE8DD80610E8FEE9AE01',1.79538102036664080612e+09);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/CreateOrder','01a2050c-4645-7575-9e92-01422b6e642b/2',X'E673F269681825FE36C7EF70E8BFCC54',1,X'0A0635333633363712053133303437220E0A034742501096021880D58BDC0228013A0C089CAE8DD80610C08A9FB001420C089CAE8DD80610C08A9FB001',1.79538102036960792542e+09);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/CancelOrder','01a2050c-4643-734e-bb39-34706e31fa14/2/undo',X'71E038A6D46A811EAF1DA900C2728AD9',1,X'0A0635333633363512053137383530220D0A03474250108C0118809C9C3928033A0C089CAE8DD80610E8FEE9AE01420C089CAE8DD80610C09DB2ED01',1.79538102049784803393e+09);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/CancelOrder','01a2050c-4646-7037-9f30-3ef4c2432499/2/undo',X'A58F39F2A5BD602D6FFF5D1739140A58',1,X'0A0635333633363812053133303437220C0A0347425010471880E1EB1728033A0C089CAE8DD80610B8B2C0B801420C089CAE8DD80610F0E6D4B902',1.79538102065779805183e+09);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/ConfirmOrder','01a2050c-4648-77f0-83f2-ef0c016e62d1/6',X'20693BF84E8D44BCB0CAEF7502D9D37D',1,X'0A0635333633373012053132353833220E0A0347425010D70618809E8A9A0328023A0C089CAE8DD80610A0C8E2B901420C089CAE8DD80610D0C1A19E03',1795381020.86877);
+INSERT INTO "mesh_keys" VALUES('orchestrator','/shop.order.v1.OrderService/ConfirmOrder','01a2050c-4647-7ca2-a87f-2ce124c27695/6',X'57AB70D3BBA0C2FC5E9803B21F5A47BE',1,X'0A0635333633363912053133303437220D0A0347425010111880F1A7950328023A0C089CAE8DD806109095D9B901420C089CAE8DD8061088DC94A203',1.79538102087694883342e+09);
+CREATE TABLE mesh_migrations (name TEXT PRIMARY KEY);
+INSERT INTO "mesh_migrations" VALUES('mesh/0001_keys.sql');
+INSERT INTO "mesh_migrations" VALUES('mesh/0002_sagas.sql');
+INSERT INTO "mesh_migrations" VALUES('0001_orders.sql');
+CREATE TABLE mesh_sagas (
+  saga_id          TEXT PRIMARY KEY,
+  name             TEXT NOT NULL,
+  version          BIGINT NOT NULL,
+  key              TEXT NOT NULL,             -- what the caller knows it by
+  request          BYTEA NOT NULL,
+  state            BIGINT NOT NULL,           -- mesh.saga.v1.Saga.State
+  epoch            BIGINT NOT NULL DEFAULT 0,
+  resumes          BIGINT NOT NULL DEFAULT 0,
+  cancel_reason    TEXT,                      -- set when somebody asked to cancel it
+  pivoted          BIGINT NOT NULL DEFAULT 0, -- 1 once it can only go forward
+  failed_step      TEXT NOT NULL DEFAULT '',
+  refusal          BYTEA,                     -- google.rpc.Status
+  correlation_id   TEXT NOT NULL,
+  traceparent      TEXT NOT NULL,             -- of the root span
+  segment          TEXT NOT NULL DEFAULT '',  -- of the span that ran it last
+  created_at       DOUBLE PRECISION NOT NULL,
+  updated_at       DOUBLE PRECISION NOT NULL,
+  deadline_at      DOUBLE PRECISION NOT NULL,
+  UNIQUE (name, key)
+);
+CREATE TABLE orders (
+  order_id    TEXT NOT NULL PRIMARY KEY,
+  position    TEXT NOT NULL UNIQUE,      -- a UUIDv7: orders in the sequence they came in
+  user_id     TEXT NOT NULL,
+  currency    TEXT NOT NULL,             -- ISO 4217, of every amount of the order
+  total_minor BIGINT NOT NULL,           -- the sum of quantity * unit_minor over its lines
+  state       BIGINT NOT NULL,           -- shop.order.v1.Order.State
+  create_time DOUBLE PRECISION NOT NULL, -- seconds since the epoch, like every time here
+  update_time DOUBLE PRECISION NOT NULL
+);
+INSERT INTO "orders" VALUES('536365','01a2050c-46ce-71db-a2af-50ea82930c81','17850','GBP',14012,3,1.79538102036664080612e+09,1.79538102049784803393e+09);
+INSERT INTO "orders" VALUES('536367','01a2050c-46d1-7407-a479-97c5492a8736','13047','GBP',27873,3,1.79538102036960792542e+09,1.79538102071948957446e+09);
+INSERT INTO "orders" VALUES('536366','01a2050c-46db-7cad-ab42-74b059317a97','17850','GBP',2220,3,1.79538102037909626956e+09,1.79538102074046826365e+09);
+INSERT INTO "orders" VALUES('536368','01a2050c-46e3-7b04-bd8a-8ddb6eab3c79','13047','GBP',7105,3,1.79538102038693094257e+09,1.79538102065779805183e+09);
+INSERT INTO "orders" VALUES('536369','01a2050c-46e5-78b6-802b-1d7b88141074','13047','GBP',1785,2,1.79538102038943409924e+09,1.79538102087694883342e+09);
+INSERT INTO "orders" VALUES('536370','01a2050c-46e5-7817-9c45-7543771118a7','12583','GBP',85586,2,1.79538102038958787918e+09,1795381020.86877);
+INSERT INTO "orders" VALUES('536371','01a2050c-46e5-7dab-92f0-7ba67f69543a','13748','GBP',20400,3,1.79538102038975596426e+09,1.79538102075098681452e+09);
+INSERT INTO "orders" VALUES('536372','01a2050c-46e6-7f61-93e9-c82c1c70fbd7','17850','GBP',2320,3,1.79538102039067387584e+09,1.79538102066113877293e+09);
+CREATE TABLE mesh_saga_steps (
+  saga_id       TEXT NOT NULL REFERENCES mesh_sagas (saga_id),
+  position      BIGINT NOT NULL,
+  target        TEXT NOT NULL,                -- the service's name, as clients dial it
+  method        TEXT NOT NULL,
+  request       BYTEA NOT NULL,
+  state         BIGINT NOT NULL,              -- mesh.saga.v1.SagaStep.State
+  answer        BYTEA,                        -- the reply, or a google.rpc.Status
+  attempts      BIGINT NOT NULL DEFAULT 0,
+  undo_method   TEXT NOT NULL DEFAULT '',
+  undo_request  BYTEA,
+  undo_state    BIGINT NOT NULL DEFAULT 0,    -- mesh.saga.v1.SagaStep.UndoState
+  undo_attempts BIGINT NOT NULL DEFAULT 0,
+  started_at    DOUBLE PRECISION NOT NULL,
+  ended_at      DOUBLE PRECISION,
+  PRIMARY KEY (saga_id, position)
+);
+CREATE TABLE order_history (
+  order_id TEXT NOT NULL REFERENCES orders (order_id),
+  state    BIGINT NOT NULL,
+  time     DOUBLE PRECISION NOT NULL,
+  reason   TEXT NOT NULL,
+  PRIMARY KEY (order_id, state)
+);
+INSERT INTO "order_history" VALUES('536365',1,1.79538102036664080612e+09,'');
+INSERT INTO "order_history" VALUES('536367',1,1.79538102036960792542e+09,'');
+INSERT INTO "order_history" VALUES('536366',1,1.79538102037909626956e+09,'');
+INSERT INTO "order_history" VALUES('536368',1,1.79538102038693094257e+09,'');
+INSERT INTO "order_history" VALUES('536369',1,1.79538102038943409924e+09,'');
+INSERT INTO "order_history" VALUES('536370',1,1.79538102038958787918e+09,'');
+INSERT INTO "order_history" VALUES('536371',1,1.79538102038975596426e+09,'');
+INSERT INTO "order_history" VALUES('536372',1,1.79538102039067387584e+09,'');
+INSERT INTO "order_history" VALUES('536365',3,1.79538102049784803393e+09,'');
+INSERT INTO "order_history" VALUES('536368',3,1.79538102065779805183e+09,'');
+INSERT INTO "order_history" VALUES('536372',3,1.79538102066113877293e+09,'');
+INSERT INTO "order_history" VALUES('536367',3,1.79538102071948957446e+09,'');
+INSERT INTO "order_history" VALUES('536366',3,1.79538102074046826365e+09,'');
+INSERT INTO "order_history" VALUES('536371',3,1.79538102075098681452e+09,'');
+INSERT INTO "order_history" VALUES('536370',2,1795381020.86877,'');
+INSERT INTO "order_history" VALUES('536369',2,1.79538102087694883342e+09,'');
+CREATE TABLE order_lines (
+  order_id   TEXT NOT NULL REFERENCES orders (order_id),
+  number     BIGINT NOT NULL, -- in the customer's sequence
+  sku        TEXT NOT NULL,
+  quantity   BIGINT NOT NULL CHECK (quantity > 0),
+  unit_minor BIGINT NOT NULL CHECK (unit_minor > 0),
+  PRIMARY KEY (order_id, number)
+);
+INSERT INTO "order_lines" VALUES('536365',1,'85123A',6,255);
+INSERT INTO "order_lines" VALUES('536365',2,'71053',6,339);
+INSERT INTO "order_lines" VALUES('536365',3,'84406B',8,275);
+INSERT INTO "order_lines" VALUES('536365',4,'84029G',6,339);
+INSERT INTO "order_lines" VALUES('536365',5,'84029E',6,339);
+INSERT INTO "order_lines" VALUES('536365',6,'22752',2,765);
+INSERT INTO "order_lines" VALUES('536365',7,'21730',6,425);
+INSERT INTO "order_lines" VALUES('536365',8,'SHORT-536365',1,100);
+INSERT INTO "order_lines" VALUES('536367',1,'84879',32,169);
+INSERT INTO "order_lines" VALUES('536367',2,'22745',6,210);
+INSERT INTO "order_lines" VALUES('536367',3,'22748',6,210);
+INSERT INTO "order_lines" VALUES('536367',4,'22749',8,375);
+INSERT INTO "order_lines" VALUES('536367',5,'22310',6,165);
+INSERT INTO "order_lines" VALUES('536367',6,'84969',6,425);
+INSERT INTO "order_lines" VALUES('536367',7,'22623',3,495);
+INSERT INTO "order_lines" VALUES('536367',8,'22622',2,995);
+INSERT INTO "order_lines" VALUES('536367',9,'21754',3,595);
+INSERT INTO "order_lines" VALUES('536367',10,'21755',3,595);
+INSERT INTO "order_lines" VALUES('536367',11,'21777',4,795);
+INSERT INTO "order_lines" VALUES('536367',12,'48187',4,795);
+INSERT INTO "order_lines" VALUES('536366',1,'22633',6,185);
+INSERT INTO "order_lines" VALUES('536366',2,'22632',6,185);
+INSERT INTO "order_lines" VALUES('536368',1,'22960',6,425);
+INSERT INTO "order_lines" VALUES('536368',2,'22913',3,495);
+INSERT INTO "order_lines" VALUES('536368',3,'22912',3,495);
+INSERT INTO "order_lines" VALUES('536368',4,'22914',3,495);
+INSERT INTO "order_lines" VALUES('536368',5,'SHORT-536368',1,100);
+INSERT INTO "order_lines" VALUES('536369',1,'21756',3,595);
+INSERT INTO "order_lines" VALUES('536370',1,'22728',24,375);
+INSERT INTO "order_lines" VALUES('536370',2,'22727',24,375);
+INSERT INTO "order_lines" VALUES('536370',3,'22726',12,375);
+INSERT INTO "order_lines" VALUES('536370',4,'21724',12,85);
+INSERT INTO "order_lines" VALUES('536370',5,'21883',24,65);
+INSERT INTO "order_lines" VALUES('536370',6,'10002',48,85);
+INSERT INTO "order_lines" VALUES('536370',7,'21791',24,125);
+INSERT INTO "order_lines" VALUES('536370',8,'21035',18,295);
+INSERT INTO "order_lines" VALUES('536370',9,'22326',24,295);
+INSERT INTO "order_lines" VALUES('536370',10,'22629',24,195);
+INSERT INTO "order_lines" VALUES('536370',11,'22659',24,195);
+INSERT INTO "order_lines" VALUES('536370',12,'22631',24,195);
+INSERT INTO "order_lines" VALUES('536370',13,'22661',20,85);
+INSERT INTO "order_lines" VALUES('536370',14,'21731',24,165);
+INSERT INTO "order_lines" VALUES('536370',15,'22900',24,295);
+INSERT INTO "order_lines" VALUES('536370',16,'21913',12,375);
+INSERT INTO "order_lines" VALUES('536370',17,'22540',24,42);
+INSERT INTO "order_lines" VALUES('536370',18,'22544',24,42);
+INSERT INTO "order_lines" VALUES('536370',19,'22492',36,65);
+INSERT INTO "order_lines" VALUES('536370',20,'POST',3,1800);
+INSERT INTO "order_lines" VALUES('536371',1,'22086',80,255);
+INSERT INTO "order_lines" VALUES('536372',1,'22632',6,185);
+INSERT INTO "order_lines" VALUES('536372',2,'22633',6,185);
+INSERT INTO "order_lines" VALUES('536372',3,'SHORT-536372',1,100);
+CREATE INDEX mesh_sagas_by_state ON mesh_sagas (state, saga_id);
+CREATE INDEX orders_of_user ON orders (user_id, position);
+COMMIT;
