@@ -12,6 +12,7 @@ PY := $(BIN)/python
 # Knobs; `make` explains them.
 ORDERS ?=
 JAEGER ?=
+STORE ?=
 UP_FLAGS ?=
 FILE ?= replay/data/online_retail_2010-12.csv.gz
 ARGS ?=
@@ -23,9 +24,11 @@ DATA ?=
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 unexport VIRTUAL_ENV PYTHONPATH
 
-RUN_SET := --extra sqlite --extra nats --extra gateway --extra console --extra up
+POSTGRES := $(filter postgres,$(STORE))
+RUN_SET := $(if $(POSTGRES),--extra postgres --group postgres) --extra sqlite --extra nats --extra gateway --extra console --extra up
 DEV_SET := $(RUN_SET) --extra postgres --extra redis --group dev $(if $(BROWSER),--group browser)
 DEV := .venv/.dev$(if $(BROWSER),-browser)
+RUN := .venv/.run$(if $(POSTGRES),-postgres)
 LOCKED := pyproject.toml uv.lock protos/python/pyproject.toml scripts/bootstrap.py Makefile
 
 .PHONY: help
@@ -36,6 +39,7 @@ help: ## what there is (this)
 	@printf '  %-14s%-8s%s\n' \
 	  ORDERS  run     'how many real orders to place after the start; 0: none (default: the first trading day)' \
 	  JAEGER  run     '1: traces go to the real Jaeger, built first (default: the embedded trace store)' \
+	  STORE   run     'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \
 	  UP_FLAGS run    'more flags for `mesh up`' \
 	  FILE    replay  'a file in the format of the one in replay/data (default: that one, December 2010)' \
 	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile has some too' \
@@ -47,8 +51,8 @@ help: ## what there is (this)
 # --- what one does here ---------------------------------------------------------------------------
 
 .PHONY: run
-run: .venv/.run $(if $(JAEGER),jaeger-binary) ## start the whole system, place real orders, show one of them, stay up
-	@$(if $(ORDERS),ORDERS=$(ORDERS)) $(if $(JAEGER),JAEGER=$(JAEGER)) $(PY) -m mesh up $(UP_FLAGS)
+run: $(RUN) $(if $(JAEGER),jaeger-binary) ## start the whole system, place real orders, show one of them, stay up
+	@$(if $(ORDERS),ORDERS=$(ORDERS)) $(if $(JAEGER),JAEGER=$(JAEGER)) $(if $(STORE),STORE=$(STORE)) $(PY) -m mesh up $(UP_FLAGS)
 
 .PHONY: replay
 replay: .venv/.run ## send a month of real orders through the running system
@@ -136,7 +140,7 @@ define require_python
   echo '      Name another one: make PYTHON=python3.12' >&2; exit 1; }
 endef
 
-.venv/.run: $(LOCKED)
+.venv/.run .venv/.run-postgres: $(LOCKED)
 	$(require_python)
 	@$(PYTHON) scripts/bootstrap.py $(RUN_SET)
 	@touch $@
@@ -144,7 +148,7 @@ endef
 $(DEV): $(LOCKED)
 	$(require_python)
 	@$(PYTHON) scripts/bootstrap.py $(DEV_SET)
-	@touch $@ .venv/.dev .venv/.run
+	@touch $@ .venv/.dev .venv/.run .venv/.run-postgres
 
 .venv/.peers: $(LOCKED)
 	$(require_python)

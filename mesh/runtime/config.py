@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from ..call import Principal
+from .config_check import check_file, check_variables
 from .table import ConfigError, Table
 
 __all__ = [
@@ -30,11 +31,13 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_BIND": "the address to listen on; default 127.0.0.1",
     "MESH_ALLOW_PLAINTEXT": "1 lets the dev profile listen beyond loopback (containers)",
     "MESH_ADDRESS": "where services are, with {name} and {port}; default 127.0.0.1:{port}",
-    "MESH_DATA_DIR": "where databases are; default .data",
+    "MESH_DATA_DIR": "where data is; default .data",
+    "MESH_DATABASE_URL": "where databases are: postgresql://{name}:…@HOST/{name}; default STORE's",
     "MESH_BUS_URL": "where events go, nats://HOST:PORT; default is [bus] of the configuration",
     "MESH_PORT_OFFSET": "is added to every port; default 0",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
+    "STORE": "sqlite (default): files in the data folder; or a [store] of the configuration",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
 ADMIN_PORT_OFFSET = 10_000
@@ -57,8 +60,8 @@ class ProcessConfig:
 
     It serves once `ready` answers: an ``http://`` URL with 200, a ``tcp://`` one by listening.
     `drain` is a command that returns when what it has under way is finished; it is run before the
-    process is asked to end. It runs `when` a variable is set to something but 0, or `unless` one
-    is.
+    process is asked to end. It runs `when` a variable is set to something but 0, or is what is
+    behind an equals sign; or `unless` one is.
     """
 
     name: str
@@ -73,8 +76,10 @@ class ProcessConfig:
     def wanted(self, environment: Mapping[str, str]) -> bool:
         """Whether it is to run."""
 
-        def on(name: str) -> bool:
-            return environment.get(name, "0") not in ("", "0")
+        def on(condition: str) -> bool:
+            name, _, value = condition.partition("=")
+            found = environment.get(name, "0")
+            return found == value if value else found not in ("", "0")
 
         return (not self.when or on(self.when)) and (not self.unless or not on(self.unless))
 
@@ -88,6 +93,7 @@ class Config:
     ports: Mapping[str, int] = field(default_factory=dict)
     welcome: tuple[str, ...] = ()
     bus: str = ""
+    database: str = field(default="", repr=False)
     keep_days: int = 30
     profile: str = "dev"
     bind: str = "127.0.0.1"
@@ -131,6 +137,13 @@ class Config:
         """Where events go; "" if there is no bus."""
         return self.bus.format_map(self.words())
 
+    def database_url(self, name: str) -> str:
+        """Return where the database of the service called *name* is; "" if it is a file."""
+        url = self.database
+        for word, value in {**self.words(), "name": name}.items():
+            url = url.replace(f"{{{word}}}", quote(value))
+        return url
+
     def words(self) -> dict[str, str]:
         """Return what may stand in braces in a command."""
         services = ",".join(f"{n}={self.address_of(n)}" for n in self.services)
@@ -165,7 +178,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     root = Table(path, "", document)
     services, processes = root.table("service"), root.table("process")
     ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
-    retention = root.table("retention")
+    retention, stores = root.table("retention"), root.table("store")
     root.end()
     config = Config(
         services={name: _service(name, table, offset) for name, table in services.tables()},
@@ -174,6 +187,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         welcome=welcome.texts("command"),
         keep_days=retention.take("days", int, 30),
         bus=environment.get("MESH_BUS_URL") or bus.take("url", str, ""),
+        database=_database(stores, environment),
         profile=environment.get("MESH_PROFILE", "dev"),
         bind=environment.get("MESH_BIND", "127.0.0.1"),
         address=environment.get("MESH_ADDRESS", "127.0.0.1:{port}"),
@@ -185,68 +199,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     welcome.end()
     bus.end()
     retention.end()
-    _check_variables(config, environment)
-    _check_file(config, path, offset)
+    check_variables(config, environment)
+    check_file(config, path, offset)
     return config
-
-
-def _check_variables(config: Config, environment: Mapping[str, str]) -> None:
-    if config.profile != "dev":
-        raise ConfigError(f"MESH_PROFILE={config.profile}: only dev is known")
-    loopback = config.bind in ("127.0.0.1", "::1", "localhost")
-    if not loopback and environment.get("MESH_ALLOW_PLAINTEXT") != "1":
-        raise ConfigError(
-            f"MESH_BIND={config.bind}: the dev profile speaks plaintext and stays on loopback;"
-            " set MESH_ALLOW_PLAINTEXT=1 if nothing but the system's own containers can reach it"
-        )
-    try:
-        config.address.format(name="", port=0)
-    except (LookupError, ValueError):
-        raise ConfigError(
-            f"MESH_ADDRESS={config.address}: {{name}} and {{port}} may stand in it"
-        ) from None
-    levels = logging.getLevelNamesMapping()
-    if config.log_level not in levels:
-        raise ConfigError(f"LOG_LEVEL={config.log_level}: one of {', '.join(levels)}")
-
-
-def _check_file(config: Config, path: Path, offset: int) -> None:
-    owners: dict[int, str] = {}
-    for port, owner in config.listeners():
-        if not 0 < port < 1 << 16:
-            raise ConfigError(
-                f"{path}: port {port} ({owner}): 1 to 65535 is possible;"
-                f" MESH_PORT_OFFSET is {offset}"
-            )
-        if port in owners:
-            raise ConfigError(f"{path}: port {port} is {owners[port]}'s and {owner}'s")
-        owners[port] = owner
-    if config.keep_days < 1:
-        raise ConfigError(f"{path}: [retention] days: at least 1 is wanted")
-    for name in config.services.keys() & config.processes.keys():
-        raise ConfigError(f"{path}: {name} is both a service and a process")
-    words = config.words()
-    for process in config.processes.values():
-        texts = (*process.command, *process.drain, process.ready)
-        _check_words(f"{path}: [process.{process.name}]", texts, words)
-    for service in config.services.values():
-        _check_words(
-            f"{path}: [service.{service.name}]", tuple(service.environment.values()), words
-        )
-    _check_words(f"{path}: [welcome]", config.welcome, words)
-    _check_words(f"{path}: [bus]", [config.bus], words)
-
-
-def _check_words(where: str, texts: Sequence[str], words: Mapping[str, str]) -> None:
-    for text in texts:
-        try:
-            text.format_map(words)
-        except KeyError as error:
-            raise ConfigError(
-                f"{where}: {{{error.args[0]}}}: is not among [ports], nor python, data or services"
-            ) from None
-        except ValueError as error:
-            raise ConfigError(f"{where}: {text!r}: {error}") from None
 
 
 def _service(name: str, table: Table, offset: int) -> ServiceConfig:
@@ -274,6 +229,22 @@ def _process(name: str, table: Table) -> ProcessConfig:
     )
     table.end()
     return process
+
+
+def _database(table: Table, environment: Mapping[str, str]) -> str:
+    urls = {"sqlite": ""}
+    for name, store in table.tables():
+        urls[name] = store.take("url", str)
+        store.end()
+    chosen, url = environment.get("STORE", ""), environment.get("MESH_DATABASE_URL", "")
+    if chosen not in ("", *urls):
+        raise ConfigError(f"STORE={chosen}: there are {', '.join(urls)}")
+    if chosen and url:
+        raise ConfigError(f"STORE={chosen} and MESH_DATABASE_URL are both set: which one is it?")
+    url = url or urls[chosen or "sqlite"]
+    if url and not url.startswith(("postgresql://", "postgres://")):
+        raise ConfigError("where databases are: postgresql://… is known, and nothing else")
+    return url
 
 
 def _integer(environment: Mapping[str, str], name: str) -> int:

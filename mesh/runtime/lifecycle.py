@@ -27,8 +27,9 @@ from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
 from ..server import Application
 from ..service import Service
+from ..storage.engines import open_store
 from ..storage.migrate import migrations, own_migrations
-from ..storage.sqlite import SqliteStore
+from ..storage.port import Store
 from ..transport.grpc_client import GrpcTransport
 from ..transport.grpc_server import GrpcServer
 from ..transport.memory import MemoryNetwork
@@ -76,7 +77,7 @@ class ServiceProcess:
         self._health = health.aio.HealthServicer()
         self._server = GrpcServer(self._runtime)
         self._application: Application | None = None
-        self._store: SqliteStore | None = None
+        self._store: Store | None = None
         self._bus: Bus | None = None
 
     async def start(self) -> None:
@@ -84,7 +85,7 @@ class ServiceProcess:
 
         Raises:
             PortInUseError: somebody else listens there.
-            StorageError: another process has the database.
+            StorageError: the database cannot be opened.
             ConfigError: a restore was interrupted.
         """
         presence.check_restored(self._config.data_dir)
@@ -92,8 +93,10 @@ class ServiceProcess:
         server = self._server.server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         schema = migrations(service.schema) if service.schema else []
-        self._store = store = SqliteStore(
-            self._config.data_dir / f"{self._settings.name}.db",
+        self._store = store = await open_store(
+            self._settings.name,
+            self._config.database_url(self._settings.name),
+            self._config.data_dir,
             self._runtime,
             [*own_migrations(), *schema],
         )

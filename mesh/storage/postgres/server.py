@@ -36,6 +36,10 @@ SETTINGS = {
     # Reads are remembered by row rather than by page, so that fewer transactions seem to conflict.
     "max_pred_locks_per_page": "32",
     "max_pred_locks_per_transaction": "256",
+    # A conflict is one line: they belong to the day's work.
+    "log_line_prefix": "%m [%p] %d ",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "fatal",
 }
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
@@ -131,6 +135,10 @@ class Cluster:
         os.chdir("/")
         program, *words = self._command({**SETTINGS, "port": str(port), **settings})
         os.execv(program, [program, *words])
+
+    def stop(self) -> None:
+        """Stop the server that runs on it, whoever is connected; return once it has ended."""
+        self._account.run(self._programs / "pg_ctl", "-D", self._files, "-m", "fast", "-s", "stop")
 
     def _command(self, settings: Mapping[str, str]) -> list[str]:
         options = [word for name in settings for word in ("-c", f"{name}={settings[name]}")]
@@ -230,8 +238,9 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, required=True, help="the folder of everything it keeps"
     )
-    parser.add_argument("--port", type=int, required=True, help="where it listens, on loopback")
-    parser.add_argument("--services", required=True, help="NAME[=ANYTHING],…: who gets a database")
+    parser.add_argument("--port", type=int, default=5432, help="where it listens, on loopback")
+    parser.add_argument("--services", default="", help="NAME[=ANYTHING],…: who gets a database")
+    parser.add_argument("--stop", action="store_true", help="stop the server that runs on --data")
     parser.add_argument("-c", dest="settings", action="append", default=[], help="NAME=VALUE")
     options = parser.parse_args()
     services = [one.partition("=")[0] for one in options.services.split(",") if one]
@@ -239,6 +248,9 @@ def main() -> int:
         if SUPERUSER in services:
             raise ServerError(f"a service cannot be called {SUPERUSER}")
         cluster = Cluster(options.data, Account.find())
+        if options.stop:
+            cluster.stop()
+            return 0
         cluster.prepare(services)
         cluster.become_server(options.port, dict(s.split("=", 1) for s in options.settings))
     except (ServerError, OSError) as error:

@@ -138,6 +138,16 @@ def test_run_on_what_is_no_database(folder: Folder) -> None:
     assert fails(folder, "run", "one") == "error: .data/one.db: file is not a database"
 
 
+def test_run_where_no_database_can_be(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.service("one")
+    wrong = {"MESH_DATABASE_URL": "postgresql://one:hush@127.0.0.1:port/one"}
+    environment = {**folder.environment(), **wrong}
+    monkeypatch.setattr(folder, "environment", lambda: environment)
+    error = fails(folder, "run", "one")
+    assert error.startswith("error: one: PostgreSQL at 127.0.0.1:port/one: its URL cannot be read")
+    assert "hush" not in error
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [

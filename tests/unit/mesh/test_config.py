@@ -107,18 +107,20 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_ADDRESS": "{name}.shop:{port}",
         "MESH_DATA_DIR": "/var/lib/shop",
         "MESH_BUS_URL": "nats://bus:4222",
+        "MESH_DATABASE_URL": "postgresql://{name}:hush@base/{name}",
         "MESH_PORT_OFFSET": "1000",
         "MESH_TOKEN_SECRET": "hush",
         "MESH_TOKEN": "gateway.abc",
         "LOG_LEVEL": "debug",
     }
-    assert environment.keys() | {"MESH_CONFIG"} == ENVIRONMENT.keys()
+    assert environment.keys() | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
     config = loaded(**environment)
     assert config.bind == "0.0.0.0"
     assert config.address_of("user") == "user.shop:51051"
     assert config.data_dir == Path("/var/lib/shop")
     assert config.ports == {"gateway": 9080}
     assert config.bus_url == "nats://bus:4222"
+    assert config.database_url("user") == "postgresql://user:hush@base/user"
     assert config.token_secret == "hush"
     assert config.log_level == "DEBUG"
 
@@ -150,6 +152,7 @@ def test_who_there_is(loaded: Load) -> None:
 
 def test_the_secret_is_not_shown(loaded: Load) -> None:
     assert "hush" not in repr(loaded(MESH_TOKEN_SECRET="hush"))
+    assert "hush" not in repr(loaded(MESH_DATABASE_URL="postgresql://{name}:hush@base/{name}"))
 
 
 @pytest.mark.parametrize(
