@@ -129,7 +129,7 @@ class ReadModels:
             try:
                 await self._look()
             except (StorageError, BusError) as error:
-                log.warning("read models wait", error=str(error))
+                log.info("read models wait", error=str(error))
 
     async def _look(self) -> None:
         for name, state in await self._store.read(_models):

@@ -38,8 +38,8 @@ async def check(tx: Tx, key: str) -> None:
         KeyExpired: it is older than what is remembered.
     """
     born = born_at(key)
-    if born is None or born > tx.now() - RETENTION_MIN_S:
-        return  # too young to have been forgotten: no need to look
+    if born is None or born > tx.now() - RETENTION_MIN_S / 2:
+        return  # too young to have been forgotten, even if the clock was set back: no need to look
     if born < await low(tx):
         raise KeyExpired("whether this was done is no longer known: its key is too old")
 
@@ -51,9 +51,11 @@ async def low(tx: Tx) -> float:
 
 
 async def raise_to(tx: Tx, moment: float) -> float:
-    """Move the watermark up to *moment*, unless it is there; return where it is."""
+    """Move the watermark up to *moment*, unless it is there; return what is old by now.
+
+    That is below the watermark, if the clock was ahead when that rose: what is young is not
+    forgotten then.
+    """
     wanted = min(moment, tx.now() - RETENTION_MIN_S)
-    rows = await tx.execute(
-        "UPDATE mesh_retention SET low = $1 WHERE low < $1 RETURNING low", wanted
-    )
-    return float(rows[0][0]) if rows else await low(tx)
+    await tx.execute("UPDATE mesh_retention SET low = $1 WHERE low < $1", wanted)
+    return wanted

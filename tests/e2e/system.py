@@ -38,8 +38,11 @@ STOP_S: Final = 60.0
 REQUEST_S: Final = 40.0  # more than the gateway's own 30
 POLL_S: Final = 0.02
 TAIL_LINES: Final = 30
+_PORTS: Final = [
+    port for port, _ in configuration.load({"MESH_CONFIG": str(ROOT / "mesh.toml")}).listeners()
+]
 #: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
-OFFSETS: Final = range(-3200, 5400, 20)
+OFFSETS: Final = range(1024 - min(_PORTS), 65_536 - max(_PORTS), 20)
 
 #: Those that are up, so that a test that fails can show the logs of what it shares with others.
 up: Final[list[System]] = []

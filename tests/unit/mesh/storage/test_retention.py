@@ -30,7 +30,8 @@ async def _inline(function: Callable[[], Any]) -> Any:
 
 class World:
     def __init__(self, folder: Path) -> None:
-        self.runtime = Runtime(VirtualClock(), Random(1), _inline)
+        self.skew_s = 0.0
+        self.runtime = Runtime(VirtualClock(lambda: self.skew_s), Random(1), _inline)
         self.store = open_vault(folder, self.runtime)
         self.retention = Retention(self.store, self.runtime, KEEP_S)
 
@@ -46,6 +47,9 @@ class World:
 
         answer = await self.store.write(lambda tx: answer_once(tx, one, function))
         return answer.give(one.method)
+
+    def set_clock(self, ahead_s: float) -> None:
+        self.skew_s = ahead_s
 
     async def pass_days(self, days: float) -> None:
         await self.runtime.clock.sleep(days * DAY_S)
@@ -149,6 +153,36 @@ def test_events_that_the_bus_has_go_and_others_wait(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_a_clock_set_back_makes_no_forgotten_key_look_young(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.retention._keep_s = watermark.RETENTION_MIN_S
+        old = world.runtime.new_id()
+        await world.put(old)
+        await world.pass_days(1.001)
+        await world.retention.sweep()
+        assert await world.keys() == []
+        world.set_clock(-3600.0)
+        with pytest.raises(KeyExpired):
+            await world.put(old)
+
+    play(tmp_path, story)
+
+
+def test_a_clock_that_was_far_ahead_leaves_what_is_young(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        world.set_clock(90 * DAY_S)
+        await world.retention.sweep()
+        world.set_clock(0.0)
+        young = world.runtime.new_id()
+        await world.put(young)
+        await world.pass_days(0.5)
+        await world.retention.sweep()
+        assert await world.put(young) == 1
+        assert await coins(world.store) == 1
+
+    play(tmp_path, story)
+
+
 def test_the_watermark_never_falls_nor_comes_near_to_now(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.pass_days(40)
@@ -158,7 +192,8 @@ def test_the_watermark_never_falls_nor_comes_near_to_now(tmp_path: Path) -> None
             return await world.store.write(lambda tx: watermark.raise_to(tx, moment))
 
         assert await move(now - 35 * DAY_S) == now - 35 * DAY_S
-        assert await move(now - 36 * DAY_S) == now - 35 * DAY_S
+        assert await move(now - 36 * DAY_S) == now - 36 * DAY_S  # what is forgotten is older
+        assert await world.store.read(watermark.low) == now - 35 * DAY_S
         assert await move(now + 1e9) == now - watermark.RETENTION_MIN_S
 
     play(tmp_path, story)
