@@ -22,8 +22,8 @@ from replay.progress import Progress
 
 #: Databases are on the disk of the checkout; /tmp may be in memory, where a sync costs nothing.
 SCRATCH = ROOT / ".cache" / "bench-sagas"
-ROUNDS, TURN_S = 20, 1.5
-QUICK_ROUNDS, QUICK_TURN_S = 3, 0.5
+ROUNDS, TURN_S = 20, 1.0
+QUICK_ROUNDS, QUICK_TURN_S = 2, 0.3
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,17 +17,20 @@ SYNCED = "each step, fsync"
 
 @dataclass(frozen=True)
 class Contestant:
-    """A worker, and the other processes that work when it works."""
+    """Its workers, and the other processes that work when they work.
+
+    `at_once` is how many sagas all its workers have under way.
+    """
 
     at_once: int
     durability: str
-    worker: Process
+    workers: tuple[Process, ...]
     others: tuple[Process, ...] = ()
 
     @property
     def pids(self) -> list[int]:
         """Return every process whose CPU, with all below it, is its own."""
-        return [process.pid for process in (self.worker, *self.others)]
+        return [process.pid for process in (*self.workers, *self.others)]
 
 
 class Ground:
@@ -81,7 +84,7 @@ def raw(*arguments: str) -> Start:
     async def begin(ground: Ground) -> Contestant:
         echo, address = await ground.echo("stock")
         worker = await ground.worker("raw", "raw", "--echo", address, *arguments)
-        return Contestant(50, "none", worker, (echo,))
+        return Contestant(50, "none", (worker,), (echo,))
 
     return begin
 
@@ -93,7 +96,7 @@ def ours(kind: str = "mesh", durability: str = SYNCED) -> Start:
         echo, address = await ground.echo(kind)
         database = ground.folder / f"ours-{kind}.db"
         worker = await ground.worker("ours", "ours", "--echo", address, "--database", str(database))
-        return Contestant(50, durability, worker, (echo,))
+        return Contestant(50, durability, (worker,), (echo,))
 
     return begin
 
@@ -103,31 +106,27 @@ async def ours_postgres(ground: Ground) -> Contestant:
     echo, address = await ground.echo("mesh")
     server, url = await ground.postgres("orchestrator")
     worker = await ground.worker("ours", "ours", "--echo", address, "--database", url)
-    return Contestant(50, SYNCED, worker, (echo, server))
+    return Contestant(50, SYNCED, (worker,), (echo, server))
 
 
-def dbos_sqlite(at_once: int, *arguments: str) -> Start:
-    """DBOS on SQLite."""
-
-    async def begin(ground: Ground) -> Contestant:
-        echo, address = await ground.echo("stock")
-        database = ground.folder / f"dbos-{at_once}.db"
-        url = ("--database", f"sqlite:///{database}")
-        worker = await ground.worker("peer_dbos", "dbos", "--echo", address, *url, *arguments)
-        return Contestant(at_once, SYNCED, worker, (echo,))
-
-    return begin
-
-
-def dbos_postgres(at_once: int, *arguments: str) -> Start:
-    """DBOS on PostgreSQL."""
+def dbos(at_once: int, workers: int = 1, *options: str, postgres: bool = False) -> Start:
+    """DBOS, in one process or several; each has its part of what is *at_once*."""
 
     async def begin(ground: Ground) -> Contestant:
         echo, address = await ground.echo("stock")
-        server, url = await ground.postgres("dbos")
-        database = ("--database", url)
-        worker = await ground.worker("peer_dbos", "dbos", "--echo", address, *database, *arguments)
-        return Contestant(at_once, SYNCED, worker, (echo, server))
+        others: tuple[Process, ...] = (echo,)
+        url = f"sqlite:///{ground.folder / f'dbos-{at_once}-{workers}.db'}"
+        if postgres:
+            server, url = await ground.postgres("dbos")
+            others = (echo, server)
+        where = ("--echo", address, "--database", url)
+        made = [
+            await ground.worker(
+                "peer_dbos", "dbos", *where, "--executor", f"{at_once}-{number}", *options
+            )
+            for number in range(workers)
+        ]
+        return Contestant(at_once, SYNCED, tuple(made), others)
 
     return begin
 
@@ -143,7 +142,7 @@ def temporal(at_once: int, *arguments: str) -> Start:
         worker = await ground.worker(
             "peer_temporal", "temporal", "--echo", address, "--server", where, *arguments
         )
-        return Contestant(at_once, "none: in memory", worker, (echo, server))
+        return Contestant(at_once, "none: in memory", (worker,), (echo, server))
 
     return begin
 
@@ -153,19 +152,24 @@ async def full_order(ground: Ground) -> Contestant:
     folder = ground.folder / "system"
     system, environment = await ground.server("system", lambda: servers.order_system(folder))
     worker = await ground.worker("order", "order", environment=environment)
-    return Contestant(50, f"{SYNCED}; each service too", worker, (system,))
+    return Contestant(50, f"{SYNCED}; each service too", (worker,), (system,))
 
 
 RAW, OURS, ORDER = "raw chain of 5 calls", "ours, SQLite", "full order"
+OURS_POSTGRES = "ours, PostgreSQL"
 RAW_ORDER = f"raw chain of {order.CALLS} calls"
 CONTESTANTS: dict[str, Start] = {
     RAW: raw(),
     OURS: ours(),
     "ours, SQLite, steps durable too": ours("durable", f"{SYNCED}; each service too"),
-    "DBOS SQLite, default": dbos_sqlite(50),
-    "DBOS SQLite, tuned": dbos_sqlite(8, "--wal", "--threads", "8"),
-    "Temporal dev server, default": temporal(50),
-    "Temporal dev server, tuned": temporal(50, "--tuned"),
+    OURS_POSTGRES: ours_postgres,
+    "DBOS SQLite, default": dbos(50),
+    "DBOS SQLite, tuned": dbos(8, 1, "--wal", "--threads", "8"),
+    "DBOS PostgreSQL, default": dbos(50, postgres=True),
+    "DBOS PostgreSQL, tuned": dbos(32, 2, "--threads", "16", postgres=True),
+    "Temporal dev server, default": temporal(25),
+    "Temporal dev server, tuned": temporal(25, "--tuned"),
+    "Temporal, local activities": temporal(25, "--tuned", "--local"),
     RAW_ORDER: raw("--calls", str(order.CALLS)),
     ORDER: full_order,
 }

@@ -29,7 +29,7 @@ async def measure(
         worker = await ground.worker(
             "ours", database.stem, "--echo", address, "--database", str(database)
         )
-        contestants[name] = Contestant(AT_ONCE, SYNCED, worker, (echo,))
+        contestants[name] = Contestant(AT_ONCE, SYNCED, (worker,), (echo,))
     with progress.task("turns", (rounds + 2) * len(contestants)) as done:
         return contestants, await compare(contestants, rounds, turn_s, done)
 

@@ -18,8 +18,10 @@ from mesh.runtime.clock import Runtime
 from mesh.saga import Steps, Undo, saga
 from mesh.saga.engine import SagaEngine
 from mesh.saga.v1 import saga_pb2 as pb
+from mesh.scope import Scope, scope
 from mesh.storage.migrate import own_migrations
 from mesh.storage.port import Store
+from mesh.storage.postgres.store import PostgresStore
 from mesh.storage.sqlite import SqliteStore
 from mesh.transport.grpc_client import GrpcTransport
 
@@ -43,7 +45,9 @@ async def five_echoes(step: Steps, to: Clients, it: StringValue) -> None:
 
 
 async def open_store(database: str, runtime: Runtime) -> Store:
-    """Open the journal: a SQLite file."""
+    """Open the journal: a PostgreSQL at a URL, or a SQLite file."""
+    if "://" in database:
+        return await PostgresStore.open(database, "orchestrator", runtime, own_migrations())
     return SqliteStore(Path(database), runtime, own_migrations())
 
 
@@ -71,6 +75,7 @@ async def ours(echo: str, database: str, wait: bool) -> AsyncIterator[Run]:
     async with engine_on(echo, database) as engine:
 
         async def run() -> None:
+            scope.set(Scope(correlation_id=new_id()))  # as that of a call that asked for it
             saga_id = await engine.start(five_echoes, request, new_id())
             if not wait:
                 return

@@ -1,6 +1,7 @@
 """The saga on DBOS: one transaction before the first step, one after each, one at the end.
 
 ``--threads`` takes its synchronous API, whose workflows run in threads, else the asynchronous one.
+Several processes may share a database, each under an ``--executor`` of its own.
 """
 
 from __future__ import annotations
@@ -79,12 +80,21 @@ def _coroutines(stub: EchoStub) -> Callable[[str], Any]:
 
 
 @asynccontextmanager
-async def dbos(echo: str, database: str, wal: bool, threads: int) -> AsyncIterator[Run]:
+async def dbos(
+    echo: str, database: str, executor: str, wal: bool, threads: int
+) -> AsyncIterator[Run]:
     """DBOS on *database*, a URL of SQLAlchemy's."""
     if wal:  # a property of the file; commits are synced all the same
         with sqlite3.connect(database.removeprefix(SQLITE)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-    DBOS(config={"name": "five-echoes", "system_database_url": database, "log_level": "ERROR"})
+    DBOS(
+        config={
+            "name": "five-echoes",
+            "system_database_url": database,
+            "executor_id": executor,
+            "log_level": "ERROR",
+        }
+    )
     if threads:
         synchronous = _threads(echo)
         pool = ThreadPoolExecutor(threads)
@@ -112,7 +122,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--echo", required=True)
     parser.add_argument("--database", required=True)
+    parser.add_argument("--executor", default="local")
     parser.add_argument("--wal", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    work(dbos(options.echo, options.database, options.wal, options.threads))
+    work(dbos(options.echo, options.database, options.executor, options.wal, options.threads))

@@ -1,7 +1,8 @@
 """The saga on Temporal: a workflow of five activities, its worker and its client in one process.
 
 ``--tuned`` leaves out the sandbox of workflows, polls with more pollers, and lets the server hand
-out tasks with its answers (eager start).
+out tasks with its answers (eager start). ``--local`` takes local activities for steps as well: the
+server hears of them only when the workflow next waits, so that a crash makes them again.
 """
 
 from __future__ import annotations
@@ -51,32 +52,29 @@ class FiveEchoes:
     """Five calls, each of which could be taken back."""
 
     @workflow.run
-    async def run(self, text: str) -> str:
+    async def run(self, text: str, local: bool) -> str:
         """Make them."""
+        step: Any = (
+            workflow.execute_local_activity_method if local else workflow.execute_activity_method
+        )
         made: list[str] = []
         try:
             for _ in range(STEPS):
-                made.append(
-                    await workflow.execute_activity_method(
-                        Activities.say, text, start_to_close_timeout=ATTEMPT
-                    )
-                )
+                made.append(await step(Activities.say, text, start_to_close_timeout=ATTEMPT))
                 check(made[-1])
         except Exception:
             for one in reversed(made):
-                await workflow.execute_activity_method(
-                    Activities.take_back, one, start_to_close_timeout=ATTEMPT
-                )
+                await step(Activities.take_back, one, start_to_close_timeout=ATTEMPT)
             raise
         return made[-1]
 
 
 @asynccontextmanager
-async def temporal(echo: str, server: str, tuned: bool) -> AsyncIterator[Run]:
+async def temporal(echo: str, server: str, tuned: bool, local: bool) -> AsyncIterator[Run]:
     """A worker and a client of the *server*."""
     client = await Client.connect(server)
     names = itertools.count()
-    queue = f"{QUEUE}-tuned" if tuned else QUEUE  # two workers of one queue would share the work
+    queue = f"{QUEUE}-{tuned}-{local}"  # the workers of one queue would share the work
     options: dict[str, Any] = {}
     if tuned:
         pollers = PollerBehaviorSimpleMaximum(POLLERS)
@@ -95,7 +93,11 @@ async def temporal(echo: str, server: str, tuned: bool) -> AsyncIterator[Run]:
             async def run() -> None:
                 name = f"{queue}-{next(names)}"
                 said = await client.execute_workflow(
-                    FiveEchoes.run, TEXT, id=name, task_queue=queue, request_eager_start=tuned
+                    FiveEchoes.run,
+                    args=[TEXT, local],
+                    id=name,
+                    task_queue=queue,
+                    request_eager_start=tuned,
                 )
                 check(said)
 
@@ -107,5 +109,6 @@ if __name__ == "__main__":
     parser.add_argument("--echo", required=True)
     parser.add_argument("--server", required=True)
     parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--local", action="store_true")
     options = parser.parse_args()
-    work(temporal(options.echo, options.server, options.tuned))
+    work(temporal(options.echo, options.server, options.tuned, options.local))

@@ -67,7 +67,7 @@ async def postgres(folder: Path, services: str) -> AsyncIterator[tuple[Process, 
     """A PostgreSQL with a database for each of *services*; where one is, with {name} for it."""
     port = free_port()
     command = [
-        *(sys.executable, "-m", "mesh.runtime.postgres_server", "--services", services),
+        *(sys.executable, "-m", "mesh.storage.postgres.server", "--services", services),
         *("--data", str(folder / "data"), "--port", str(port)),
     ]
     async with running("postgres", command, folder, heard=False) as process:
