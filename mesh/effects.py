@@ -20,9 +20,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .call import NEVER, Call, Handler, Method, Principal
-from .execution import attempt, stored
+from .execution import attempt, stored, undo_is_void
 from .layers.backoff import Backoff
-from .metadata import CORRELATION_ID, TRACEPARENT
+from .metadata import CORRELATION_ID, TRACEPARENT, UNDO_OF, VOID
 from .runtime.clock import Runtime
 from .runtime.logs import log
 from .scope import current_traceparent, detached, scope
@@ -90,26 +90,30 @@ class Effects:
         if known:
             return known
         do = KeyId.undone_by(call)
-        if do:
-            state = await keys.state_or_void(tx, do)
-            if state is State.OPEN:
-                await tx.rollback()  # the key is not ours yet
-                return _EndFirst(await _open_call(tx, do))
-            if state is not State.REPLIED:
-                answer = keys.Answer.reply(call.method.reply_type(), call.method)
-                await keys.remember(tx, call, answer)
-                return answer
+        if VOID in call.metadata:
+            answer = keys.Answer(State.VOID)
+        elif do and await keys.state_or_void(tx, do) is State.OPEN:
+            await tx.rollback()  # the key is not ours yet
+            return _EndFirst(await _open_call(tx, do))
+        elif do and await undo_is_void(tx, do):
+            answer = keys.Answer.reply(call.method.reply_type(), call.method)
+        else:
+            answer = await self._intend(tx, effect, call, do)
+        await keys.remember(tx, call, answer)
+        return answer
 
+    async def _intend(self, tx: Tx, effect: Effect, call: Call, do: KeyId | None) -> keys.Answer:
         async def intend(tx: Tx, request: Message) -> Message:
             await effect.intend(tx, request)
             return call.method.reply_type()
 
         answer = await attempt(tx, call, intend)
-        if answer.state is State.REPLIED:
-            answer = keys.Answer(State.OPEN)
-            await _record_intent(tx, call)
-        await keys.remember(tx, call, answer)
-        return answer
+        if answer.state is not State.REPLIED:
+            return answer
+        await _record_intent(tx, call)
+        if do:
+            await keys.mark(tx, do, State.UNDOING)
+        return keys.Answer(State.OPEN)
 
     async def _end(self, call: Call) -> keys.Answer:
         """Wait for the end of an open effect; who waits may give up, the effect goes on."""
@@ -165,6 +169,9 @@ class Effects:
             call.key,
         )
         await keys.remember(tx, call, answer)
+        if do := KeyId.undone_by(call):
+            done = answer.state is State.REPLIED  # if not, another undo may be tried
+            await keys.mark(tx, do, State.UNDONE if done else State.REPLIED)
         return answer
 
 
@@ -176,14 +183,16 @@ def _inheriting(call: Call) -> Call:
 
 async def _record_intent(tx: Tx, call: Call) -> None:
     await tx.execute(
-        "INSERT INTO mesh_effects (principal, method, key, request, correlation_id, traceparent)"
-        " VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO mesh_effects"
+        " (principal, method, key, request, correlation_id, traceparent, undo_of)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         call.principal.name,
         call.method.path,
         call.key,
         call.request.SerializeToString(deterministic=True),
         tx.correlation_id,
         current_traceparent(),
+        call.metadata.get(UNDO_OF, ""),
     )
 
 
@@ -202,11 +211,13 @@ async def _open_calls(tx: Tx) -> list[Call]:
     return [_call(row) for row in await tx.execute(_SELECT)]
 
 
-_SELECT = "SELECT principal, method, key, request, correlation_id, traceparent FROM mesh_effects"
+_SELECT = (
+    "SELECT principal, method, key, request, correlation_id, traceparent, undo_of FROM mesh_effects"
+)
 
 
 def _call(row: Row) -> Call:
-    principal, path, key, request, correlation_id, traceparent = row
+    principal, path, key, request, correlation_id, traceparent, undo_of = row
     method = Method.at(path)
     return Call(
         method=method,
@@ -214,5 +225,9 @@ def _call(row: Row) -> Call:
         deadline=NEVER,
         key=key,
         principal=Principal(principal),
-        metadata={CORRELATION_ID: correlation_id, TRACEPARENT: traceparent},
+        metadata={
+            CORRELATION_ID: correlation_id,
+            TRACEPARENT: traceparent,
+            **({UNDO_OF: undo_of} if undo_of else {}),
+        },
     )

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from .call import Call, Handler, StreamHandler
 from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
 from .layers.streams import Reading
+from .metadata import VOID
 from .service import Context
 from .storage import keys
 from .storage.port import NotStoredError, Store, T, Tx, Work, on_behalf_of
@@ -60,26 +61,28 @@ async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
     known = await keys.claim(tx, call) if call.key else None
     if known:
         return known
-    if await undo_is_void(tx, call):
+    do = keys.KeyId.undone_by(call)
+    if VOID in call.metadata:
+        answer = keys.Answer(keys.State.VOID)
+    elif do and await undo_is_void(tx, do):
         answer = keys.Answer.reply(call.method.reply_type(), call.method)
     else:
         answer = await attempt(tx, call, function)
+        if do and answer.state is keys.State.REPLIED:
+            await keys.mark(tx, do, keys.State.UNDONE)
     if call.key:
         await keys.remember(tx, call, answer)
     return answer
 
 
-async def undo_is_void(tx: Tx, call: Call) -> bool:
-    """Whether *call* undoes something that has no effect to take back; voids it if it is new.
+async def undo_is_void(tx: Tx, do: keys.KeyId) -> bool:
+    """Whether *do* has no effect to take back, or none any more; voids it if it is new.
 
     Raises:
-        KeyInFlight: it undoes an effect whose outcome is not known yet.
+        KeyInFlight: the outcome of *do*, or of another undo of it, is not known yet.
     """
-    do = keys.KeyId.undone_by(call)
-    if do is None:
-        return False
     state = await keys.state_or_void(tx, do)
-    if state is keys.State.OPEN:
+    if state in (keys.State.OPEN, keys.State.UNDOING):
         raise KeyInFlight("what this undoes is still under way", retry_after_s=OPEN_RETRY_S)
     return state is not keys.State.REPLIED
 
@@ -98,6 +101,8 @@ def with_context(function: Callable[..., Any], context: Callable[[Call], Context
     """Return the handler of a ``@call`` with one reply."""
 
     async def handle(call: Call) -> Message:
+        if VOID in call.metadata:
+            raise Refused("it keeps no keys", reason="KEYLESS")
         try:
             reply: Message = await function(context(call), call.request)
         except NotExecuted as error:

@@ -14,6 +14,8 @@ OUTSIDE_KEY = "idempotency-key"
 ATTEMPT = "mesh-attempt"
 #: Of an undo: the path of its do and the do's key, with a space between.
 UNDO_OF = "mesh-undo-of"
+#: Of a call that only claims its key: unless that has an answer already, it never will.
+VOID = "mesh-void"
 #: The caller's token.
 TOKEN = "mesh-token"  # noqa: S105
 #: gRPC's own place for a `google.rpc.Status`.

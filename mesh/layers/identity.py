@@ -15,7 +15,7 @@ from functools import cached_property
 
 from ..call import Call, Prepare, Principal
 from ..errors import PermissionDenied, Unauthenticated
-from ..metadata import TOKEN, UNDO_OF
+from ..metadata import TOKEN, UNDO_OF, VOID
 
 #: May undo what others did: the saga engine's role.
 ORCHESTRATOR = "orchestrator"
@@ -79,7 +79,8 @@ class Authenticate(Prepare):
     def prepare(self, call: Call) -> Call:
         """Set the call's principal."""
         principal = self._identities.of(call.metadata.get(TOKEN, ""))
-        if UNDO_OF in call.metadata and ORCHESTRATOR not in principal.roles:
+        undoes = UNDO_OF in call.metadata or VOID in call.metadata
+        if undoes and ORCHESTRATOR not in principal.roles:
             raise PermissionDenied("only an orchestrator may undo")
         return call.replace(principal=principal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
@@ -10,17 +11,62 @@ from .durations import Durations
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+#: The states that a saga does not stay in, and the one that needs somebody.
+UNFINISHED_SAGAS = ("PENDING", "EXECUTING", "COMPENSATING")
+PARKED_SAGAS = "PARKED"
+
+
+class SagaMetrics:
+    """What saga engines record. The gauges are of the whole database, whoever is asked."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.running = Gauge(
+            "mesh_sagas_running", "Sagas in flight in this process", registry=registry
+        )
+        self.in_state = Gauge(
+            "mesh_sagas", "Sagas that have not ended", ("state",), registry=registry
+        )
+        self.oldest = Gauge(
+            "mesh_saga_oldest_unfinished_seconds",
+            "Age of the oldest saga that is neither ended nor parked",
+            registry=registry,
+        )
+        self.rested = Counter(
+            "mesh_sagas_rested",
+            "Sagas that this process brought to an end, or parked",
+            ("saga", "state"),
+            registry=registry,
+        )
+        self.undo_failures = Counter(
+            "mesh_saga_undo_failures",
+            "Undos that were refused or given up: each parks a saga",
+            ("rpc_method",),
+            registry=registry,
+        )
+        self.misconfigured = Counter(
+            "mesh_saga_misconfigured",
+            "Answers which say that the system is misconfigured; the step is asked again",
+            ("rpc_method", "reason"),
+            registry=registry,
+        )
+
+    def census(self, counts: Mapping[str, tuple[int, float]], now: float) -> None:
+        """Record how many sagas there are in each state, and since when the oldest."""
+        for state in (*UNFINISHED_SAGAS, PARKED_SAGAS):
+            self.in_state.labels(state).set(counts.get(state, (0, now))[0])
+        since = min(
+            (counts[state][1] for state in UNFINISHED_SAGAS if state in counts), default=now
+        )
+        self.oldest.set(max(0.0, now - since))
+
 
 class Metrics:
     """The registry of a process and what the mesh records in it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.sagas = SagaMetrics(self.registry)
         self.call_duration = cache(self._call_duration)
-        self.sagas = Gauge(
-            "mesh_sagas_running", "Sagas in flight in this process", registry=self.registry
-        )
-
         self.spans_dropped = Counter(
             "mesh_spans_dropped", "Spans that were lost", ("reason",), registry=self.registry
         )

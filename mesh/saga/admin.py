@@ -1,17 +1,17 @@
-"""`mesh.saga.v1.SagaService`: what sagas there are and where they stand."""
+"""`mesh.saga.v1.SagaService`: what sagas there are, where they stand, and what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from ..call import Method
 from ..errors import InvalidArgument, NotFound
-from ..scope import parse_traceparent
 from ..service import Context, Service
-from .records import SagaRow, StepRow
+from ..storage.port import Tx
+from .actions import resolve_saga, retry_saga, skip_step
+from .describe import describe
+from .records import SagaRow
+from .timeline import read_timeline
 from .v1 import saga_pb2 as pb
 
 PAGE_SIZE = 50
@@ -21,8 +21,10 @@ PAGE_SIZE_MAX = 1000
 def saga_service() -> Service[Any]:
     """Return the service; the process that runs an engine serves it."""
     service: Service[Any] = Service(pb.DESCRIPTOR.services_by_name["SagaService"])
-    for function in (get_saga, list_sagas, watch_saga):
-        service.call(function)
+    for call in (get_saga, list_sagas, watch_saga):
+        service.call(call)
+    for rpc in (get_timeline, retry_saga, skip_step, resolve_saga):
+        service.rpc(rpc)
     return service
 
 
@@ -63,6 +65,14 @@ async def watch_saga(
         await changed
 
 
+async def get_timeline(tx: Tx, request: pb.GetTimelineRequest) -> pb.Timeline:
+    """Return what happened in one saga, in order of time."""
+    timeline = await read_timeline(tx, request.saga_id)
+    if timeline is None:
+        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    return timeline
+
+
 async def _list_by_key(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.ListSagasResponse:
     if not request.name:
         raise InvalidArgument(violations=[("key", "needs the `name` of the kind of saga as well")])
@@ -78,49 +88,3 @@ async def _find(ctx: Context[Any], saga_id: str) -> SagaRow:
     if row is None:
         raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
     return row
-
-
-def describe(row: SagaRow) -> pb.Saga:
-    """Return what may be told of a saga: no requests and no replies."""
-    root = parse_traceparent(row.traceparent)
-    saga = pb.Saga(
-        saga_id=row.saga_id,
-        name=row.name,
-        version=row.version,
-        key=row.key,
-        state=row.state,
-        steps=[_describe_step(step) for step in row.steps],
-        failed_step=row.failed_step,
-        trace_id=f"{root.trace_id:032x}" if root else "",
-        correlation_id=row.correlation_id,
-        resumes=row.resumes,
-        create_time=_timestamp(row.created_at),
-        update_time=_timestamp(row.updated_at or row.created_at),
-        deadline=_timestamp(row.deadline_at),
-    )
-    if error := row.error():
-        saga.refusal.CopyFrom(pb.Refusal(reason=error.reason, message=error.message))
-    return saga
-
-
-def _describe_step(row: StepRow) -> pb.SagaStep:
-    step = pb.SagaStep(
-        position=row.position,
-        method=Method.at(row.method).full_name,
-        state=row.state,
-        attempts=row.attempts,
-        undo_method=row.undo_method.removeprefix("/"),
-        undo_state=row.undo_state,
-        undo_attempts=row.undo_attempts,
-        start_time=_timestamp(row.started_at),
-    )
-    if row.ended_at is not None:
-        step.end_time.CopyFrom(_timestamp(row.ended_at))
-    if row.state == pb.SagaStep.REFUSED:
-        error = row.refusal()
-        step.refusal.CopyFrom(pb.Refusal(reason=error.reason, message=error.message))
-    return step
-
-
-def _timestamp(seconds: float) -> Timestamp:
-    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e6) * 1000)

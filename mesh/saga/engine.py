@@ -20,6 +20,7 @@ from ..node import Node
 from ..runtime.logs import log
 from ..scope import current_traceparent, format_traceparent, scope
 from ..storage.port import StorageError, Store
+from . import actions
 from .flights import Flights
 from .journal import Journal
 from .leases import RENEW_S, LeaseLostError, Leases
@@ -65,6 +66,7 @@ class SagaEngine:
         self._node = node
         self._store = store
         known = {(saga.name, saga.version): saga for saga in sagas}
+        self._metrics = node.metrics.sagas
         self._flights = Flights(node, self.journal, known, clients, remotes, backoff or BACKOFF)
         self._leases = Leases(store, known.keys())
         self._engine_id = ""  # there is none without a lease
@@ -77,6 +79,7 @@ class SagaEngine:
 
         Raises:
             AlreadyExists: the key was used with another request.
+            KeyExpired: what the key has started was forgotten.
             DeclarationError: the service does not declare this saga.
         """
         if not self._flights.can_run(saga):
@@ -141,12 +144,13 @@ class SagaEngine:
             await clock.sleep(min(left_s, WATCH_S, looks * WATCH_MIN_S))
         raise AssertionError("unreachable")
 
-    async def cancel(self, saga_id: str, reason: str) -> bool:
+    async def cancel(self, saga_id: str, reason: str, principal: str = "") -> bool:
         """Ask for the saga to be undone; false if it has ended or passed its pivot.
 
-        Whoever runs it hears of it at its next step, or before it asks again for an answer.
+        Whoever runs it hears of it at its next step, or before it asks again for an answer. That
+        *principal* asked, and why, is recorded.
         """
-        return await self.journal.ask_to_cancel(saga_id, reason)
+        return await self._store.write(lambda tx: actions.cancel(tx, saga_id, reason, principal))
 
     async def resume(self) -> int:
         """Begin to take up what nobody runs; return how many sagas were taken up at once."""
@@ -186,6 +190,9 @@ class SagaEngine:
                     renew_at = clock.monotonic() + RENEW_S
                     await self._leases.renew(self._engine_id)
                     await self._leases.let_go(self._engine_id, self._flights)
+                    self._metrics.census(
+                        await self.journal.census(), self._node.runtime.clock.wall()
+                    )
                 await self._take_up()
             except LeaseLostError:
                 log.warning("the lease was lost: other engines take over", engine=self._engine_id)

@@ -22,6 +22,7 @@ from ..runtime.logs import log
 from ..scope import format_traceparent, inherit, parse_traceparent
 from ..storage.port import StorageError
 from .journal import Journal
+from .progress import Progress
 from .records import FencedError, SagaRow
 from .run import Run
 from .steps import Saga
@@ -57,6 +58,7 @@ class Flights:
     ) -> None:
         self._node = node
         self._journal = journal
+        self._metrics = node.metrics.sagas
         self._sagas = sagas
         self._clients = clients
         self._remotes = remotes
@@ -90,10 +92,10 @@ class Flights:
         flight.task = asyncio.get_running_loop().create_task(
             self._to_the_end(flight.saga_id, epoch, row), context=contextvars.Context()
         )
-        self._node.metrics.sagas.inc()
+        self._metrics.running.inc()
 
         def landed(task: asyncio.Task[SagaRow | None]) -> None:
-            self._node.metrics.sagas.dec()
+            self._metrics.running.dec()
             stopped = task.cancelled() or task.exception()
             self.land(flight, None if stopped else task.result())
 
@@ -151,21 +153,14 @@ class Flights:
             if _stopping(error):
                 raise
             log.error("saga failed", saga_id=row.saga_id, saga=row.name, exc_info=error)
-            await run.note_failure(park=row.resumes + 1 >= RESUMES_MAX)
+            await run.note_failure(error, park=row.failures + 1 >= RESUMES_MAX)
             return row.state == pb.Saga.PARKED
         return True
 
     def _run(self, row: SagaRow, expires: float) -> Run:
-        return Run(
-            row=row,
-            saga=self._sagas[row.name, row.version],
-            clients=self._clients,
-            remotes=self._remotes,
-            journal=self._journal,
-            runtime=self._node.runtime,
-            backoff=self._backoff,
-            expires=expires,
-        )
+        runtime = self._node.runtime
+        progress = Progress(row, self._journal, runtime, self._backoff, self._metrics, expires)
+        return Run(progress, self._sagas[row.name, row.version], self._clients, self._remotes)
 
     @contextmanager
     def _segment(self, row: SagaRow) -> Iterator[None]:

@@ -6,20 +6,30 @@ Every write goes through `save`, under the fencing token (`epoch`) of whoever cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
+from ..errors import KeyExpired
 from ..storage.port import Store, Tx
 from .records import FencedError, SagaRow, StepRow, check_abandoned
+from .v1 import saga_pb2 as pb
 
 _SAGA = (
     "saga_id, name, version, key, request, correlation_id, traceparent, created_at, deadline_at,"
-    " state, epoch, resumes, cancel_reason, pivoted, failed_step, refusal, segment, updated_at"
+    " state, epoch, failures, cancel_reason, pivoted, failed_step, refusal, segment, updated_at"
 )
+_PROGRESS = (
+    "state, answer, attempts, round, failures, undo_state, undo_attempts, undo_answers,"
+    " undo_round, ended_at, undo_started_at, undo_ended_at"
+)
+# In the order of the fields of `StepRow`.
 _STEP = (
-    "position, target, method, request, started_at, undo_method, undo_request, state, answer,"
-    " attempts, undo_state, undo_attempts, ended_at"
+    f"position, branch, target, method, request, undo_method, undo_request, started_at, {_PROGRESS}"
 )
+_values_of = attrgetter(*_STEP.split(", "))
+_COLUMNS = len(_STEP.split(", "))
 
 #: Steps that one statement writes: PostgreSQL takes 32,767 parameters.
 STEPS_AT_ONCE = 100
@@ -32,7 +42,11 @@ class Journal:
         self._store = store
 
     async def add(self, row: SagaRow, owner: str) -> SagaRow:
-        """Insert *row* as *owner*'s, or return the saga that has its name and key already."""
+        """Insert *row* as *owner*'s, or return the saga that has its name and key already.
+
+        Raises:
+            KeyExpired: that saga has ended so long ago that it was forgotten.
+        """
 
         async def work(tx: Tx) -> SagaRow:
             added = await tx.execute(
@@ -52,19 +66,22 @@ class Journal:
                 row.deadline_at,
                 owner,
             )
-            if added:
-                return row
-            found = await tx.execute(
-                f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2", row.name, row.key
-            )
-            return _saga(found[0])
+            identity = (row.name, row.key)
+            if not added:
+                same = f"SELECT {_SAGA} FROM mesh_sagas WHERE name = $1 AND key = $2"
+                return _saga((await tx.execute(same, *identity))[0])
+            spent = "SELECT 1 FROM mesh_spent_keys WHERE name = $1 AND key = $2"
+            if await tx.execute(spent, *identity):
+                raise KeyExpired("what was started under this key has ended, and is forgotten")
+            return row
 
         return await self._store.write(work)
 
     async def save(
         self,
         saga: SagaRow,
-        *steps: StepRow,
+        steps: Collection[StepRow],
+        *,
         heed: bool = False,
         late: bool = False,
         pivot: bool = False,
@@ -83,13 +100,13 @@ class Journal:
         async def work(tx: Tx) -> float:
             now = tx.now()
             rows = await tx.execute(
-                "UPDATE mesh_sagas SET state = $3, resumes = $4, pivoted = $5, failed_step = $6,"
+                "UPDATE mesh_sagas SET state = $3, failures = $4, pivoted = $5, failed_step = $6,"
                 " refusal = $7, segment = $8, updated_at = $9"
                 " WHERE saga_id = $1 AND epoch = $2 RETURNING cancel_reason",
                 saga.saga_id,
                 saga.epoch,
                 saga.state,
-                saga.resumes,
+                saga.failures,
                 int(saga.pivoted or pivot),
                 saga.failed_step,
                 saga.refusal,
@@ -101,33 +118,17 @@ class Journal:
             saga.cancel_reason = rows[0][0]
             if heed:
                 check_abandoned(saga, late=late)
-            for start in range(0, len(steps), STEPS_AT_ONCE):
-                await _put_steps(tx, saga.saga_id, steps[start : start + STEPS_AT_ONCE])
+            await _put_steps(tx, saga.saga_id, steps)
             return now
 
         saga.updated_at = await self._store.write(work)
         saga.pivoted = saga.pivoted or pivot
 
-    async def ask_to_cancel(self, saga_id: str, reason: str) -> bool:
-        """Note that somebody wants it cancelled; false if it is too late for that."""
-
-        async def work(tx: Tx) -> bool:
-            rows = await tx.execute(
-                "UPDATE mesh_sagas SET cancel_reason = COALESCE(cancel_reason, $2)"
-                " WHERE saga_id = $1 AND state IN (1, 2) AND pivoted = 0 RETURNING saga_id",
-                saga_id,
-                reason,
-            )
-            return bool(rows)
-
-        return await self._store.write(work)
-
     async def get(self, saga_id: str) -> SagaRow | None:
         """Return a saga with its steps."""
 
         async def work(tx: Tx) -> SagaRow | None:
-            rows = await tx.execute(f"SELECT {_SAGA} FROM mesh_sagas WHERE saga_id = $1", saga_id)
-            return await _with_steps(tx, rows)
+            return await read_saga(tx, saga_id)
 
         return await self._store.read(work)
 
@@ -159,6 +160,42 @@ class Journal:
 
         return await self._store.read(work)
 
+    async def census(self) -> dict[str, tuple[int, float]]:
+        """Return, for each state that is not an end, how many sagas and since when the oldest."""
+
+        async def work(tx: Tx) -> dict[str, tuple[int, float]]:
+            rows = await tx.execute(
+                "SELECT state, CAST(COUNT(*) AS BIGINT), MIN(created_at) FROM mesh_sagas"
+                " WHERE state IN (1, 2, 4, 6) GROUP BY state"
+            )
+            return {pb.Saga.State.Name(state): (count, oldest) for state, count, oldest in rows}
+
+        return await self._store.read(work)
+
+
+async def read_saga(tx: Tx, saga_id: str) -> SagaRow | None:
+    """Return a saga with its steps, inside a transaction."""
+    rows = await tx.execute(f"SELECT {_SAGA} FROM mesh_sagas WHERE saga_id = $1", saga_id)
+    return await _with_steps(tx, rows)
+
+
+async def overwrite(tx: Tx, saga: SagaRow) -> None:
+    """Write what an operator made of *saga*: whoever has it loses it, any engine may claim it."""
+    saga.epoch += 1
+    saga.updated_at = tx.now()
+    await tx.execute(
+        "UPDATE mesh_sagas SET owner = '', epoch = $2, state = $3, failures = $4,"
+        " failed_step = $5, refusal = $6, updated_at = $7 WHERE saga_id = $1",
+        saga.saga_id,
+        saga.epoch,
+        saga.state,
+        saga.failures,
+        saga.failed_step,
+        saga.refusal,
+        saga.updated_at,
+    )
+    await _put_steps(tx, saga.saga_id, saga.steps)
+
 
 async def _with_steps(tx: Tx, rows: list[tuple[object, ...]]) -> SagaRow | None:
     if not rows:
@@ -170,65 +207,39 @@ async def _with_steps(tx: Tx, rows: list[tuple[object, ...]]) -> SagaRow | None:
 
 async def _steps(tx: Tx, saga_id: str) -> list[StepRow]:
     rows = await tx.execute(
-        f"SELECT {_STEP} FROM mesh_saga_steps WHERE saga_id = $1 ORDER BY position", saga_id
+        f"SELECT {_STEP} FROM mesh_saga_steps WHERE saga_id = $1 ORDER BY position, branch",
+        saga_id,
     )
-    return [
-        StepRow(
-            position=row[0],
-            target=row[1],
-            method=row[2],
-            request=bytes(row[3]),
-            started_at=row[4],
-            undo_method=row[5],
-            undo_request=bytes(row[6] or b""),
-            state=row[7],
-            answer=bytes(row[8] or b""),
-            attempts=row[9],
-            undo_state=row[10],
-            undo_attempts=row[11],
-            ended_at=row[12],
-        )
-        for row in rows
-    ]
+    return [_step(row) for row in rows]
 
 
-async def _put_steps(tx: Tx, saga_id: str, steps: Sequence[StepRow]) -> None:
-    """Insert *steps*, or update those that are there, in one statement."""
-    values: list[object] = [saga_id]
-    for step in steps:
-        values += (
-            step.position,
-            step.target,
-            step.method,
-            step.request,
-            step.started_at,
-            step.undo_method,
-            step.undo_request,
-            step.state,
-            step.answer,
-            step.attempts,
-            step.undo_state,
-            step.undo_attempts,
-            step.ended_at,
-        )
-    await tx.execute(_put(len(steps)), *values)
+async def _put_steps(tx: Tx, saga_id: str, steps: Collection[StepRow]) -> None:
+    """Insert *steps*, or update those that are there."""
+    values = [value for step in steps for value in _values_of(step)]
+    for start in range(0, len(values), _COLUMNS * STEPS_AT_ONCE):
+        some = values[start : start + _COLUMNS * STEPS_AT_ONCE]
+        await tx.execute(_put(len(some) // _COLUMNS), saga_id, *some)
 
 
 @lru_cache(maxsize=STEPS_AT_ONCE)
 def _put(steps: int) -> str:
-    """Return the statement that writes so many *steps* of a saga."""
-    columns = len(_STEP.split(", "))
+    """Return the statement that writes so many steps of a saga."""
     rows = (
-        ", ".join(["$1", *(f"${2 + row * columns + column}" for column in range(columns))])
+        ", ".join(["$1", *(f"${2 + row * _COLUMNS + column}" for column in range(_COLUMNS))])
         for row in range(steps)
     )
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _PROGRESS.split(", "))
     return (
         f"INSERT INTO mesh_saga_steps (saga_id, {_STEP}) VALUES ({'), ('.join(rows)})"
-        " ON CONFLICT (saga_id, position) DO UPDATE SET state = excluded.state,"
-        " answer = excluded.answer, attempts = excluded.attempts,"
-        " undo_state = excluded.undo_state, undo_attempts = excluded.undo_attempts,"
-        " ended_at = excluded.ended_at"
+        f" ON CONFLICT (saga_id, position, branch) DO UPDATE SET {changed}"
     )
+
+
+def _step(row: Sequence[Any]) -> StepRow:
+    step = StepRow(*row)
+    step.answer = step.answer or b""
+    step.failures = step.failures or b""
+    return step
 
 
 def _saga(row: tuple[object, ...]) -> SagaRow:

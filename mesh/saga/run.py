@@ -7,51 +7,42 @@ known, or until the saga is abandoned, and is then undone like a done step.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
-from ..call import Call, Method
 from ..dial import Remote
-from ..errors import CircuitOpenError, MeshError, Refused, to_status
-from ..layers.backoff import Backoff
-from ..metadata import UNDO_OF
-from ..runtime.clock import Runtime
-from ..runtime.logs import log
-from .journal import Journal
-from .records import AbandonedError, SagaRow, StepRow
-from .steps import Saga, Steps
+from ..errors import Internal, KeyExpired, MeshError, Refused, to_status
+from .diverged import DivergedError, check_finished, check_same
+from .progress import Progress, step_call
+from .records import AbandonedError, StepRow
+from .steps import Ask, Saga, Steps
+from .undo import compensate
 from .v1 import saga_pb2 as pb
 
-#: An undo that was answered with an error this often is given up; silence is never counted.
-UNDO_ANSWERS_MAX = 10
 
-#: A saga that waits to ask again looks this often whether it was cancelled or lost its lease.
-HEED_S = 5.0
-
-
-class DivergedError(RuntimeError):
-    """The function does not do what its journal says it did."""
-
-
-@dataclass
 class Run:
-    """A saga being run in this process. `expires` is its deadline on the monotonic clock."""
+    """A saga being run in this process."""
 
-    row: SagaRow
-    saga: Saga[Any, Any]
-    clients: Any
-    remotes: dict[tuple[str, str], Remote]
-    journal: Journal
-    runtime: Runtime
-    backoff: Backoff
-    expires: float
-
-    def __post_init__(self) -> None:
-        self._unsaved: list[StepRow] = []
-        self._last: StepRow | None = None
+    def __init__(
+        self,
+        progress: Progress,
+        saga: Saga[Any, Any],
+        clients: Any,
+        remotes: Mapping[tuple[str, str], Remote],
+    ) -> None:
+        self._progress = progress
+        self._row = progress.row
+        self._saga = saga
+        self._clients = clients
+        self._remotes = remotes
+        self._last: Sequence[StepRow] = ()
+        self._recorded: dict[int, list[StepRow]] = {}
+        for step in self._row.steps:
+            self._recorded.setdefault(step.position, []).append(step)
 
     async def to_the_end(self) -> None:
         """Go on from where the journal stands.
@@ -60,95 +51,88 @@ class Run:
             FencedError: another engine has the saga.
             Exception: the function has a bug.
         """
-        if self.row.state == pb.Saga.COMPENSATING:
-            return await self._compensate()
-        request = self.saga.request_type.FromString(self.row.request)
-        self.row.state = pb.Saga.EXECUTING
+        if self._row.state == pb.Saga.COMPENSATING:
+            return await compensate(self._progress, self._remotes)
+        request = self._saga.request_type.FromString(self._row.request)
+        self._row.state = pb.Saga.EXECUTING
         try:
-            await self.saga.function(Steps(self.row.saga_id, self), self.clients, request)
+            await self._carry_out_skips()
+            await self._saga.function(Steps(self._row.saga_id, self), self._clients, request)
+            check_finished(self._saga, self._recorded)
         except AbandonedError as abandoned:
             await self._fail(abandoned.refusal)
+        except KeyExpired as expired:  # it was parked for so long: nobody can know any more
+            await self._park(expired)
         except Refused as refused:
-            await (self._park(refused) if self.row.pivoted else self._fail(refused))
+            await (self._park(refused) if self._row.pivoted else self._fail(refused))
         else:
-            self.row.state = pb.Saga.COMPLETED
-            await self._save()
+            await self._progress.rest(pb.Saga.COMPLETED)
 
-    async def note_failure(self, *, park: bool) -> None:
+    async def note_failure(self, error: BaseException, *, park: bool) -> None:
         """The function has a bug: keep what it learnt, count, and perhaps leave it to a person."""
-        self.row.resumes += 1
+        self._row.failures += 1
         if park:
-            self.row.state = pb.Saga.PARKED
-        await self._save()
+            if not self._row.undoing:  # then it is known why
+                self._row.refuse(self._blamed(), _told(error))
+            await self._progress.rest(pb.Saga.PARKED)
+        else:
+            await self._progress.save()
 
     def now(self) -> float:
         """Return when the last answered step ended."""
-        ended = self._last.ended_at if self._last else None
-        return self.row.created_at if ended is None else ended
+        ended = [step.ended_at for step in self._last if step.ended_at is not None]
+        return max(ended, default=self._row.created_at)
 
-    async def make(
-        self,
-        position: int,
-        remote: Remote,
-        request: Message,
-        undo: tuple[Method, Message] | None,
-        pivot: bool,
-    ) -> Any:
-        """Make the step at *position*, unless the journal has its answer."""
-        step = self._recorded(position, remote, request)
-        if step is None:
-            step = StepRow(
-                position=position,
-                target=remote.target,
-                method=remote.method.path,
-                request=request.SerializeToString(deterministic=True),
-                started_at=self.runtime.clock.wall(),
-                undo_method=undo[0].path if undo else "",
-                undo_request=undo[1].SerializeToString(deterministic=True) if undo else b"",
-            )
-            await self._save(step, heed=True, pivot=pivot)
-            self.row.steps.append(step)
-        self._last = step
-        if step.answered:
-            await self.runtime.clock.sleep(0)  # so that overlapping steps overlap in a replay too
+    async def make(self, position: int, asks: Sequence[Ask], pivot: bool) -> list[Message]:
+        """Make the steps of *position*, unless the journal has their answers."""
+        steps = self._recorded.pop(position, [])
+        if steps:
+            check_same(self._saga, position, steps, asks)
         else:
-            await self._ask(step, remote, request)
-            if pivot and step.state == pb.SagaStep.REFUSED:
-                self.row.pivoted = False
-        return step.give()
+            steps = [self._intent(position, ask) for ask in asks]
+            await self._progress.save(*steps, heed=True, pivot=pivot)
+            self._row.steps.extend(steps)
+        self._last = steps
+        open_steps = [(s, ask) for s, ask in zip(steps, asks, strict=True) if not s.answered]
+        if not open_steps:
+            # So that overlapping steps overlap in a replay too.
+            await self._progress.runtime.clock.sleep(0)
+        elif len(open_steps) == 1:
+            await self._ask(*open_steps[0])
+        else:
+            await _all(*(self._ask(step, ask) for step, ask in open_steps))
+        if pivot and open_steps and steps[0].state == pb.SagaStep.REFUSED:
+            self._row.pivoted = False
+        return [step.give() for step in steps]
 
-    def _recorded(self, position: int, remote: Remote, request: Message) -> StepRow | None:
-        if position > len(self.row.steps):
-            return None
-        step = self.row.steps[position - 1]
-        method = remote.method
-        same_place = (step.target, step.method) == (remote.target, method.path)
-        if not same_place or method.request_type.FromString(step.request) != request:
-            raise DivergedError(
-                f"{self.saga.name} v{self.saga.version}: step {position} was {step.method},"
-                f" is now {method.path}, or goes elsewhere, or has another request."
-                " Raise the saga's version."
-            )
-        return step
+    def _intent(self, position: int, ask: Ask) -> StepRow:
+        undo = ask.undo
+        return StepRow(
+            position=position,
+            branch=ask.branch,
+            target=ask.remote.target,
+            method=ask.remote.method.path,
+            request=ask.request.SerializeToString(deterministic=True),
+            undo_method=undo[0].path if undo else "",
+            undo_request=undo[1].SerializeToString(deterministic=True) if undo else b"",
+            started_at=self._progress.runtime.clock.wall(),
+        )
 
-    async def _save(self, *steps: StepRow, heed: bool = False, pivot: bool = False) -> None:
-        """Commit what became known and what is to be done next."""
-        late = self.runtime.clock.monotonic() >= self.expires
-        await self.journal.save(self.row, *self._unsaved, *steps, heed=heed, late=late, pivot=pivot)
-        self._unsaved.clear()
-
-    async def _ask(self, step: StepRow, remote: Remote, request: Message) -> None:
+    async def _ask(self, step: StepRow, ask: Ask) -> None:
         """Call until the outcome is known; note it."""
-        key = f"{self.row.saga_id}/{step.position}"
+        call = step_call(ask.remote, ask.request, step.key(self._row.saga_id))
         for tries in itertools.count(1):
             step.attempts += 1
             try:
-                reply = await remote.send(_call(remote, request, key))
+                reply = await ask.remote.send(call)
             except Refused as refused:
                 self._answer(step, pb.SagaStep.REFUSED, to_status(refused))
                 return
+            except KeyExpired as error:
+                self._progress.give_up(step, error)
+                raise
             except MeshError as error:
-                await self._pause(tries, step, error)
+                await self._progress.pause(tries, step, error)
             else:
                 self._answer(step, pb.SagaStep.DONE, reply)
                 return
@@ -156,86 +140,62 @@ class Run:
     def _answer(self, step: StepRow, state: pb.SagaStep.State.ValueType, answer: Message) -> None:
         step.state = state
         step.answer = answer.SerializeToString(deterministic=True)
-        step.ended_at = self.runtime.clock.wall()
-        self._unsaved.append(step)
+        step.ended_at = self._progress.runtime.clock.wall()
+        self._progress.learn(step)
+
+    async def _carry_out_skips(self) -> None:
+        """Keep the steps that an operator decided to skip from taking effect, unless they have."""
+        for step in self._row.steps:
+            if step.state != pb.SagaStep.SKIPPING:
+                continue
+            self._last = [step]
+            remote = self._remotes[step.target, step.method]
+            request = remote.method.request_type.FromString(step.request)
+            call = step_call(remote, request, step.key(self._row.saga_id), void=True)
+            for tries in itertools.count(1):
+                try:
+                    reply = await remote.send(call)
+                except Refused:  # now, or already
+                    self._answer(step, pb.SagaStep.SKIPPED, remote.method.reply_type())
+                except KeyExpired as error:
+                    self._progress.give_up(step, error)
+                    raise
+                except MeshError as error:
+                    await self._progress.pause(tries, step, error)
+                    continue
+                else:
+                    self._answer(step, pb.SagaStep.DONE, reply)
+                break
 
     async def _fail(self, refusal: Refused) -> None:
-        self.row.refuse(Method.at(self._last.method).full_name if self._last else "", refusal)
-        self.row.state = pb.Saga.COMPENSATING
-        for step in self.row.steps:
-            if step.state == pb.SagaStep.INTENT:
-                step.state = pb.SagaStep.UNKNOWN
-            made = step.state in (pb.SagaStep.DONE, pb.SagaStep.UNKNOWN)
-            if step.undo_method and made:
-                step.undo_state = pb.SagaStep.UNDO_PENDING
-        self._unsaved = list(self.row.steps)
-        if any(step.undo_state for step in self.row.steps):
-            await self._save()
-        await self._compensate()
+        self._row.refuse(self._blamed(), refusal)
+        self._row.state = pb.Saga.COMPENSATING
+        self._progress.learn(*self._row.plan_undos())
+        if self._row.undoing:
+            await self._progress.save()
+        await compensate(self._progress, self._remotes)
 
-    async def _compensate(self) -> None:
-        """Undo, newest first, from the journal alone."""
-        pending = [s for s in self.row.steps if s.undo_state == pb.SagaStep.UNDO_PENDING]
-        for step in reversed(pending):
-            if self._unsaved:
-                await self._save()
-            await self._undo(step)
-            self._unsaved.append(step)
-        failed = any(s.undo_state == pb.SagaStep.UNDO_FAILED for s in self.row.steps)
-        self.row.state = pb.Saga.PARKED if failed else pb.Saga.FAILED
-        await self._save()
+    async def _park(self, error: MeshError) -> None:
+        self._row.refuse(self._blamed(), error)
+        await self._progress.rest(pb.Saga.PARKED)
 
-    async def _undo(self, step: StepRow) -> None:
-        """Call the undo until it is answered. A failed one does not stop the others."""
-        remote = self.remotes[step.target, step.undo_method]
-        request = remote.method.request_type.FromString(step.undo_request)
-        do = f"{self.row.saga_id}/{step.position}"
-        answers = 0
-        for tries in itertools.count(1):
-            step.undo_attempts += 1
-            try:
-                await remote.send(_call(remote, request, f"{do}/undo", f"{step.method} {do}"))
-            except MeshError as error:
-                answers += error.reason == "INTERNAL"
-                # A refusal is final: the key has its answer for ever.
-                if isinstance(error, Refused) or answers >= UNDO_ANSWERS_MAX:
-                    step.undo_state = pb.SagaStep.UNDO_FAILED
-                    log.error("undo failed", saga_id=self.row.saga_id, step=step.method)
-                    return
-                await self._pause(tries, step, error)
-            else:
-                step.undo_state = pb.SagaStep.UNDO_DONE
-                step.state = pb.SagaStep.UNDONE
-                return
-
-    async def _park(self, refused: Refused) -> None:
-        assert self._last is not None  # a pivot was made
-        self.row.refuse(Method.at(self._last.method).full_name, refused)
-        self.row.state = pb.Saga.PARKED
-        log.error("saga parked", saga_id=self.row.saga_id, reason=refused.reason)
-        await self._save()
-
-    async def _pause(self, tries: int, step: StepRow, error: MeshError) -> None:
-        """Wait until *step* may be asked again; commit that it was asked in vain.
-
-        A long wait, for a breaker, is made in pieces: whoever cancels need not wait as long.
-        """
-        delay_s = self.backoff.delay_s(tries, self.runtime.random)
-        if isinstance(error, CircuitOpenError):
-            delay_s += error.retry_after_s or 0.0
-        log.info(
-            "saga waits to ask again",
-            saga_id=self.row.saga_id,
-            step=step.method,
-            reason=error.reason,
-            tries=tries,
-        )
-        while delay_s > 0:
-            await self.runtime.clock.sleep(min(delay_s, HEED_S))
-            delay_s -= HEED_S
-            await self._save(step, heed=self.row.state == pb.Saga.EXECUTING)
+    def _blamed(self) -> str:
+        """Return the method that the saga failed at."""
+        refused = [step for step in self._last if step.state == pb.SagaStep.REFUSED]
+        unknown = [step for step in self._last if not step.answered]
+        blamed = [*refused, *unknown, *reversed(self._last)]
+        return blamed[0].full_name if blamed else ""
 
 
-def _call(remote: Remote, request: Message, key: str, undo_of: str = "") -> Call:
-    metadata = {UNDO_OF: undo_of} if undo_of else {}
-    return Call(remote.method, request, deadline=float("inf"), metadata=metadata, key=key)
+def _told(error: BaseException) -> MeshError:
+    """Return what may be told of a bug: of an unforeseen exception, its type."""
+    if isinstance(error, DivergedError):
+        return Internal(str(error), reason="DIVERGED")
+    return Internal(f"{type(error).__name__}: see the log", reason="SAGA_BROKEN")
+
+
+async def _all(*asked: Any) -> None:
+    """Wait for the end of all; then raise what is most pressing of what was raised."""
+    raised = [e for e in await asyncio.gather(*asked, return_exceptions=True) if e is not None]
+    for error in sorted(raised, key=lambda e: isinstance(e, AbandonedError)):
+        raise error

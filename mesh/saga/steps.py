@@ -15,10 +15,10 @@ steps that were made are answered from the journal. Time, chance and ids come fr
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 
 from google.protobuf.message import Message
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
+Res2 = TypeVar("Res2", bound=Message)
+Res3 = TypeVar("Res3", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,34 @@ class Undo(Generic[Req]):
     request: Req
 
 
-class Runner(Protocol):
-    """What makes the steps: the engine, or a journal's replay."""
+@dataclass(frozen=True)
+class Branch(Generic[Req, Res]):
+    """One of several steps that are made side by side, see `Steps.all`."""
 
-    async def make(
-        self,
-        position: int,
-        remote: Remote,
-        request: Message,
-        undo: tuple[Method, Message] | None,
-        pivot: bool,
-    ) -> Any:
-        """Make the step at *position*, or answer it from the journal."""
+    rpc: grpc.aio.UnaryUnaryMultiCallable[Req, Res]
+    request: Req
+    undo: Undo[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A step that a function asks for. `undo` is a method and its request."""
+
+    remote: Remote
+    request: Message
+    undo: tuple[Method, Message] | None = None
+    branch: int = 0
+
+
+class Runner(Protocol):
+    """What makes the steps: the engine, or a recording's replay."""
+
+    async def make(self, position: int, asks: Sequence[Ask], pivot: bool) -> list[Any]:
+        """Make the steps at *position*, or answer them from the journal.
+
+        Raises:
+            Refused: at least one of them was refused; all are answered.
+        """
         ...
 
     def now(self) -> float:
@@ -90,30 +108,43 @@ class Steps:
         Raises:
             Refused: the answer was no. Let it pass, and what was done is undone.
         """
-        remote: Remote = rpc  # type: ignore[assignment]  # stubs of mesh channels hold remotes
-        undoing = None
-        if undo:
-            other: Remote = undo.rpc  # type: ignore[assignment]
-            undo_method = other.method
-            same_barrier = (other.target, undo_method.service) == (
-                remote.target,
-                remote.method.service,
-            )
-            if not same_barrier:
-                raise TypeError(
-                    f"{undo_method.full_name} cannot undo {remote.method.full_name}: the barrier"
-                    " between them is in the database of one service"
-                )
-            undoing = (undo_method, undo.request)
+        (reply,) = await self._make([_ask(rpc, request, undo)], pivot)
+        return cast("Res", reply)
+
+    @overload
+    async def all(self, one: Branch[Any, Res], /) -> tuple[Res]: ...
+    @overload
+    async def all(self, one: Branch[Any, Res], two: Branch[Any, Res2], /) -> tuple[Res, Res2]: ...
+    @overload
+    async def all(
+        self, one: Branch[Any, Res], two: Branch[Any, Res2], three: Branch[Any, Res3], /
+    ) -> tuple[Res, Res2, Res3]: ...
+    @overload
+    async def all(self, *branches: Branch[Any, Any]) -> tuple[Any, ...]: ...
+    async def all(self, *branches: Branch[Any, Any]) -> tuple[Any, ...]:
+        """Make several steps side by side and return their replies, in the order given.
+
+        Their intents are one commit. All of them are waited for, whatever the others answer.
+
+        Raises:
+            Refused: the first, in the order given, that was answered with a no.
+        """
+        asks = [
+            _ask(branch.rpc, branch.request, branch.undo, number)
+            for number, branch in enumerate(branches, start=1)
+        ]
+        return tuple(await self._make(asks, pivot=False)) if asks else ()
+
+    async def _make(self, asks: Sequence[Ask], pivot: bool) -> list[Any]:
         if self._busy:
-            raise OverlapError(f"{remote.method.full_name} overlaps another step of this saga")
+            asked = asks[0].remote.method.full_name
+            raise OverlapError(f"{asked} overlaps another step of this saga: see step.all()")
         self._busy = True
         self._position += 1
         try:
-            reply: Res = await self._runner.make(self._position, remote, request, undoing, pivot)
+            return await self._runner.make(self._position, asks, pivot)
         finally:
             self._busy = False
-        return reply
 
     def now(self) -> float:
         """Return the time the last step was answered, in seconds since the epoch."""
@@ -129,6 +160,29 @@ class Steps:
         return str(uuid.UUID(int=self.random().getrandbits(128), version=4))
 
 
+def _ask(
+    rpc: grpc.aio.UnaryUnaryMultiCallable[Any, Any],
+    request: Message,
+    undo: Undo[Any] | None,
+    branch: int = 0,
+) -> Ask:
+    """Return the step that is asked for.
+
+    Raises:
+        TypeError: its undo is not of the same service of the same target.
+    """
+    remote: Remote = rpc  # type: ignore[assignment]  # stubs of mesh channels hold remotes
+    if undo is None:
+        return Ask(remote, request, None, branch)
+    other: Remote = undo.rpc  # type: ignore[assignment]
+    if (other.target, other.method.service) != (remote.target, remote.method.service):
+        raise TypeError(
+            f"{other.method.full_name} cannot undo {remote.method.full_name}: the barrier"
+            " between them is in the database of one service"
+        )
+    return Ask(remote, request, (other.method, undo.request), branch)
+
+
 @dataclass(frozen=True)
 class Saga(Generic[Req, C]):
     """A saga function, its name and its version."""
@@ -140,15 +194,19 @@ class Saga(Generic[Req, C]):
 
 
 def saga(
-    *, version: int = 1
+    *, version: int = 1, name: str = ""
 ) -> Callable[[Callable[[Steps, C, Req], Awaitable[None]]], Saga[Req, C]]:
-    """Declare a saga. Raise *version* whenever its steps change."""
+    """Declare a saga, called *name* or as its function is.
+
+    Raise *version* whenever its steps change, and keep the function of the old one, under the
+    same name, until the last of its sagas has ended.
+    """
 
     def declare(function: Callable[[Steps, C, Req], Awaitable[None]]) -> Saga[Req, C]:
         names = list(get_type_hints(function).items())
         request_type = names[2][1] if len(names) > 2 else None
         if not (isinstance(request_type, type) and issubclass(request_type, Message)):
             raise TypeError(f"{function.__name__}: its third parameter must be a message")
-        return Saga(function.__name__, version, function, cast("type[Req]", request_type))
+        return Saga(name or function.__name__, version, function, cast("type[Req]", request_type))
 
     return declare

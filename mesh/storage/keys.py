@@ -1,9 +1,10 @@
 """Keys and the barrier: every mutating call is applied once, and an undo never too early.
 
 A key has one answer for ever, refusals included. An undo names the key of its do; if that do
-was never executed, the undo marks it void and does nothing, and a late do finds itself void. All
-of it is in the transaction of the handler, which never sees it. The barrier is dtm's sub-
-transaction barrier (https://en.dtm.pub/practice/barrier.html).
+was never executed, the undo marks it void and does nothing, and a late do finds itself void. What
+was undone is not undone again, whatever the key of the second undo. All of it is in the
+transaction of the handler, which never sees it. The barrier is dtm's sub-transaction barrier
+(https://en.dtm.pub/practice/barrier.html).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class State(enum.IntEnum):
     REPLIED = 1
     REFUSED = 2
     VOID = 3  # undone before it was done: it may never happen
+    UNDOING = 4  # replied; the intent of an effect that undoes it is recorded
+    UNDONE = 5  # replied, and undone since
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Answer:
 
     def give(self, method: Method) -> Message:
         """Return the reply, or raise the refusal."""
-        if self.state is State.REPLIED:
+        if self.state in (State.REPLIED, State.UNDOING, State.UNDONE):
             return method.reply_type.FromString(self.payload)
         if self.state is State.REFUSED:
             raise from_status(Status.FromString(self.payload))
@@ -166,6 +169,17 @@ async def state_or_void(tx: Tx, do: KeyId) -> State:
     await watermark.check(tx, do.key)
     await _put(tx, do, b"", Answer(State.VOID))
     return State.VOID
+
+
+async def mark(tx: Tx, do: KeyId, state: State) -> None:
+    """Note how far the undoing of *do* is; its answer stays."""
+    await tx.execute(
+        "UPDATE mesh_keys SET state = $4 WHERE principal = $1 AND method = $2 AND key = $3",
+        do.principal,
+        do.method,
+        do.key,
+        int(state),
+    )
 
 
 async def _put(tx: Tx, key: KeyId, hashed: bytes, answer: Answer, sql: str = _PUT) -> list[Any]:

@@ -130,9 +130,10 @@ class Shop:
 
     folder: Path
     faults: Faults = field(default_factory=Faults)
+    services: dict[str, Service[Any]] = field(default_factory=lambda: SERVICES)
 
     async def __aenter__(self) -> Shop:
-        self.cluster = Cluster(SERVICES, self.folder, roles=ROLES)
+        self.cluster = Cluster(self.services, self.folder, roles=ROLES)
         await self.cluster.start()
         await self._prepare()
         self.cluster.faults = self.faults

@@ -6,13 +6,15 @@ each of them, with that node killed there.
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mesh.saga.v1.saga_pb2 import Saga
+from mesh.service import Service
 from mesh.testing.cluster import Faults, Point
 from mesh.testing.loop import run_virtual
-from tests.saga.shop import SCENARIOS, Books, Scenario, Shop
+from tests.saga.shop import SCENARIOS, SERVICES, Books, Scenario, Shop
 
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 
@@ -31,9 +33,14 @@ class KillAt(Faults):
         return len(self.points) == self._number
 
 
-async def run(folder: Path, scenario: Scenario, faults: Faults) -> Books:
+async def run(
+    folder: Path,
+    scenario: Scenario,
+    faults: Faults,
+    services: dict[str, Service[Any]] = SERVICES,
+) -> Books:
     """Place the scenario's order under *faults* and return the books."""
-    async with Shop(folder, faults) as shop:
+    async with Shop(folder, faults, services) as shop:
         await shop.place(scenario)
         return await shop.books()
 
@@ -45,9 +52,9 @@ def effects_of(sagas: list[Saga]) -> tuple[int, int]:
         undone = [step.undo_method for step in saga.steps if step.undo_state]
         made = [step.method for step in saga.steps] + undone
         names = Counter(path.rpartition("/")[2] for path in made)
-        # Start; an intent for each step; when compensating, the plan and each undo's answer but
-        # the last; the end.
-        commits += 1 + len(saga.steps) + len(undone) + 1
+        # Start; the intents of each position; when compensating, the plan and each undo's answer
+        # but the last; the end.
+        commits += 1 + len({step.position for step in saga.steps}) + len(undone) + 1
         calls += len(made)
         # A write commits once in its service; an effect twice, and once at the provider.
         commits += len(made) - sum(names[name] for name in READS)
@@ -57,12 +64,15 @@ def effects_of(sagas: list[Saga]) -> tuple[int, int]:
     return commits, calls
 
 
-@each_scenario
-def test_money_and_stock_are_right_whoever_dies_wherever(
-    scenario: Scenario, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def check_every_point(
+    folder: Path,
+    scenario: Scenario,
+    capsys: pytest.CaptureFixture[str],
+    services: dict[str, Service[Any]] = SERVICES,
 ) -> None:
+    """Run *scenario* in peace, count its crash points, and run it with a kill at each."""
     calm = Faults()
-    books = run_virtual(run(tmp_path / "calm", scenario, calm))
+    books = run_virtual(run(folder / "calm", scenario, calm, services))
     assert books.problems(scenario) == []
     counted = Counter(point.effect for point in calm.points)
     commits, calls = effects_of(books.sagas)
@@ -78,5 +88,12 @@ def test_money_and_stock_are_right_whoever_dies_wherever(
             f" commits and {calls} calls, before {counted['reply']} replies"
         )
     for number, point in enumerate(calm.points, start=1):
-        books = run_virtual(run(tmp_path / str(number), scenario, KillAt(number)))
+        books = run_virtual(run(folder / str(number), scenario, KillAt(number), services))
         assert books.problems(scenario) == [], f"killed at point {number}, {point}"
+
+
+@each_scenario
+def test_money_and_stock_are_right_whoever_dies_wherever(
+    scenario: Scenario, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_every_point(tmp_path, scenario, capsys)

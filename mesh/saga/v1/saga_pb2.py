@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mesh/saga/v1/saga.proto\x12\x0cmesh.saga.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\'\n\x05state\x18\x05 \x01(\x0e\x32\x18.mesh.saga.v1.Saga.State\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mesh.saga.v1.SagaStep\x12\x13\n\x0b\x66\x61iled_step\x18\x07 \x01(\t\x12&\n\x07refusal\x18\x08 \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\x0f\n\x07resumes\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tEXECUTING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\x10\n\x0c\x43OMPENSATING\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\n\n\x06PARKED\x10\x06\"\xa7\x04\n\x08SagaStep\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.mesh.saga.v1.SagaStep.State\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x13\n\x0bundo_method\x18\x06 \x01(\t\x12\x34\n\nundo_state\x18\x07 \x01(\x0e\x32 .mesh.saga.v1.SagaStep.UndoState\x12\x15\n\rundo_attempts\x18\x08 \x01(\x05\x12&\n\x07refusal\x18\t \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06INTENT\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x12\n\n\x06UNDONE\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06\"Y\n\tUndoState\x12\x1a\n\x16UNDO_STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cUNDO_PENDING\x10\x01\x12\r\n\tUNDO_DONE\x10\x02\x12\x0f\n\x0bUNDO_FAILED\x10\x03\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"!\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"}\n\x10ListSagasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.mesh.saga.v1.Saga.State\x12\x0b\n\x03key\x18\x05 \x01(\t\"O\n\x11ListSagasResponse\x12!\n\x05sagas\x18\x01 \x03(\x0b\x32\x12.mesh.saga.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x10WatchSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"D\n\x11WatchSagaResponse\x12 \n\x04saga\x18\x01 \x01(\x0b\x32\x12.mesh.saga.v1.Saga\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\x32\xc4\x02\n\x0bSagaService\x12[\n\x07GetSaga\x12\x1c.mesh.saga.v1.GetSagaRequest\x1a\x12.mesh.saga.v1.Saga\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/sagas/{saga_id}\x12\x62\n\tListSagas\x12\x1e.mesh.saga.v1.ListSagasRequest\x1a\x1f.mesh.saga.v1.ListSagasResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sagas\x12t\n\tWatchSaga\x12\x1e.mesh.saga.v1.WatchSagaRequest\x1a\x1f.mesh.saga.v1.WatchSagaResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/sagas/{saga_id}:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mesh/saga/v1/saga.proto\x12\x0cmesh.saga.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\'\n\x05state\x18\x05 \x01(\x0e\x32\x18.mesh.saga.v1.Saga.State\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mesh.saga.v1.SagaStep\x12\x13\n\x0b\x66\x61iled_step\x18\x07 \x01(\t\x12&\n\x07refusal\x18\x08 \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12\x10\n\x08trace_id\x18\t \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\x0f\n\x07resumes\x18\x0b \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tEXECUTING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\x10\n\x0c\x43OMPENSATING\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\n\n\x06PARKED\x10\x06\"\xeb\x05\n\x08SagaStep\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x0e\n\x06\x62ranch\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.mesh.saga.v1.SagaStep.State\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x13\n\x0bundo_method\x18\x06 \x01(\t\x12\x34\n\nundo_state\x18\x07 \x01(\x0e\x32 .mesh.saga.v1.SagaStep.UndoState\x12\x15\n\rundo_attempts\x18\x08 \x01(\x05\x12&\n\x07refusal\x18\t \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08\x66\x61ilures\x18\x0c \x03(\x0b\x32\x15.mesh.saga.v1.Failure\x12\x33\n\x0fundo_start_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rundo_end_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06INTENT\x10\x01\x12\x08\n\x04\x44ONE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x12\n\n\x06UNDONE\x10\x05\x12\x0b\n\x07SKIPPED\x10\x06\x12\x0c\n\x08SKIPPING\x10\x07\"~\n\tUndoState\x12\x1a\n\x16UNDO_STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cUNDO_PENDING\x10\x01\x12\r\n\tUNDO_DONE\x10\x02\x12\x0f\n\x0bUNDO_FAILED\x10\x03\x12\x11\n\rUNDO_SKIPPING\x10\x04\x12\x10\n\x0cUNDO_SKIPPED\x10\x05\"i\n\x07\x46\x61ilure\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12\x0c\n\x04undo\x18\x03 \x01(\x08\"3\n\x08\x46\x61ilures\x12\'\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x15.mesh.saga.v1.Failure\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"!\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"}\n\x10ListSagasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.mesh.saga.v1.Saga.State\x12\x0b\n\x03key\x18\x05 \x01(\t\"O\n\x11ListSagasResponse\x12!\n\x05sagas\x18\x01 \x03(\x0b\x32\x12.mesh.saga.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x10WatchSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"D\n\x11WatchSagaResponse\x12 \n\x04saga\x18\x01 \x01(\x0b\x32\x12.mesh.saga.v1.Saga\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\"%\n\x12GetTimelineRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"Z\n\x08Timeline\x12 \n\x04saga\x18\x01 \x01(\x0b\x32\x12.mesh.saga.v1.Saga\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.mesh.saga.v1.TimelineEntry\"\xe8\x03\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .mesh.saga.v1.TimelineEntry.Kind\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ranch\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12&\n\x07refusal\x18\x07 \x01(\x0b\x32\x15.mesh.saga.v1.Refusal\x12\x11\n\tprincipal\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12\x10\n\x08trace_id\x18\n \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x0b \x01(\t\"\xc3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07STARTED\x10\x01\x12\x0e\n\nSTEP_BEGUN\x10\x02\x12\x17\n\x13STEP_ATTEMPT_FAILED\x10\x03\x12\x11\n\rSTEP_ANSWERED\x10\x04\x12\x0e\n\nUNDO_BEGUN\x10\x05\x12\x17\n\x13UNDO_ATTEMPT_FAILED\x10\x06\x12\x11\n\rUNDO_ANSWERED\x10\x07\x12\t\n\x05\x41\x43TED\x10\x08\x12\t\n\x05\x45VENT\x10\t\x12\n\n\x06RESTED\x10\n\"Q\n\x0eOperatorAction\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12 \n\x04saga\x18\x03 \x01(\x0b\x32\x12.mesh.saga.v1.Saga\"X\n\x10RetrySagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"y\n\x0fSkipStepRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\x0e\n\x06\x62ranch\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\xea\x01\n\x12ResolveSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12?\n\nresolution\x18\x02 \x01(\x0e\x32+.mesh.saga.v1.ResolveSagaRequest.Resolution\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"M\n\nResolution\x12\x1a\n\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\r\n\tCOMPLETED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x08\n\x04UNDO\x10\x03\x32\xa8\x05\n\x0bSagaService\x12[\n\x07GetSaga\x12\x1c.mesh.saga.v1.GetSagaRequest\x1a\x12.mesh.saga.v1.Saga\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/sagas/{saga_id}\x12\x62\n\tListSagas\x12\x1e.mesh.saga.v1.ListSagasRequest\x1a\x1f.mesh.saga.v1.ListSagasResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sagas\x12t\n\tWatchSaga\x12\x1e.mesh.saga.v1.WatchSagaRequest\x1a\x1f.mesh.saga.v1.WatchSagaResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/sagas/{saga_id}:watch0\x01\x12p\n\x0bGetTimeline\x12 .mesh.saga.v1.GetTimelineRequest\x1a\x16.mesh.saga.v1.Timeline\"\'\x90\x02\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/sagas/{saga_id}/timeline\x12N\n\tRetrySaga\x12\x1e.mesh.saga.v1.RetrySagaRequest\x1a\x1c.mesh.saga.v1.OperatorAction\"\x03\x90\x02\x02\x12L\n\x08SkipStep\x12\x1d.mesh.saga.v1.SkipStepRequest\x1a\x1c.mesh.saga.v1.OperatorAction\"\x03\x90\x02\x02\x12R\n\x0bResolveSaga\x12 .mesh.saga.v1.ResolveSagaRequest\x1a\x1c.mesh.saga.v1.OperatorAction\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +39,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAGASERVICE'].methods_by_name['ListSagas']._serialized_options = b'\220\002\001\202\323\344\223\002\013\022\t/v1/sagas'
   _globals['_SAGASERVICE'].methods_by_name['WatchSaga']._loaded_options = None
   _globals['_SAGASERVICE'].methods_by_name['WatchSaga']._serialized_options = b'\220\002\001\202\323\344\223\002\033\022\031/v1/sagas/{saga_id}:watch'
+  _globals['_SAGASERVICE'].methods_by_name['GetTimeline']._loaded_options = None
+  _globals['_SAGASERVICE'].methods_by_name['GetTimeline']._serialized_options = b'\220\002\001\202\323\344\223\002\036\022\034/v1/sagas/{saga_id}/timeline'
+  _globals['_SAGASERVICE'].methods_by_name['RetrySaga']._loaded_options = None
+  _globals['_SAGASERVICE'].methods_by_name['RetrySaga']._serialized_options = b'\220\002\002'
+  _globals['_SAGASERVICE'].methods_by_name['SkipStep']._loaded_options = None
+  _globals['_SAGASERVICE'].methods_by_name['SkipStep']._serialized_options = b'\220\002\002'
+  _globals['_SAGASERVICE'].methods_by_name['ResolveSaga']._loaded_options = None
+  _globals['_SAGASERVICE'].methods_by_name['ResolveSaga']._serialized_options = b'\220\002\002'
   _globals['_SAGA']._serialized_start=105
   _globals['_SAGA']._serialized_end=633
   _globals['_SAGA_STATE']._serialized_start=518
   _globals['_SAGA_STATE']._serialized_end=633
   _globals['_SAGASTEP']._serialized_start=636
-  _globals['_SAGASTEP']._serialized_end=1187
-  _globals['_SAGASTEP_STATE']._serialized_start=993
-  _globals['_SAGASTEP_STATE']._serialized_end=1096
-  _globals['_SAGASTEP_UNDOSTATE']._serialized_start=1098
-  _globals['_SAGASTEP_UNDOSTATE']._serialized_end=1187
-  _globals['_REFUSAL']._serialized_start=1189
-  _globals['_REFUSAL']._serialized_end=1231
-  _globals['_GETSAGAREQUEST']._serialized_start=1233
-  _globals['_GETSAGAREQUEST']._serialized_end=1266
-  _globals['_LISTSAGASREQUEST']._serialized_start=1268
-  _globals['_LISTSAGASREQUEST']._serialized_end=1393
-  _globals['_LISTSAGASRESPONSE']._serialized_start=1395
-  _globals['_LISTSAGASRESPONSE']._serialized_end=1474
-  _globals['_WATCHSAGAREQUEST']._serialized_start=1476
-  _globals['_WATCHSAGAREQUEST']._serialized_end=1511
-  _globals['_WATCHSAGARESPONSE']._serialized_start=1513
-  _globals['_WATCHSAGARESPONSE']._serialized_end=1581
-  _globals['_SAGASERVICE']._serialized_start=1584
-  _globals['_SAGASERVICE']._serialized_end=1908
+  _globals['_SAGASTEP']._serialized_end=1383
+  _globals['_SAGASTEP_STATE']._serialized_start=1138
+  _globals['_SAGASTEP_STATE']._serialized_end=1255
+  _globals['_SAGASTEP_UNDOSTATE']._serialized_start=1257
+  _globals['_SAGASTEP_UNDOSTATE']._serialized_end=1383
+  _globals['_FAILURE']._serialized_start=1385
+  _globals['_FAILURE']._serialized_end=1490
+  _globals['_FAILURES']._serialized_start=1492
+  _globals['_FAILURES']._serialized_end=1543
+  _globals['_REFUSAL']._serialized_start=1545
+  _globals['_REFUSAL']._serialized_end=1587
+  _globals['_GETSAGAREQUEST']._serialized_start=1589
+  _globals['_GETSAGAREQUEST']._serialized_end=1622
+  _globals['_LISTSAGASREQUEST']._serialized_start=1624
+  _globals['_LISTSAGASREQUEST']._serialized_end=1749
+  _globals['_LISTSAGASRESPONSE']._serialized_start=1751
+  _globals['_LISTSAGASRESPONSE']._serialized_end=1830
+  _globals['_WATCHSAGAREQUEST']._serialized_start=1832
+  _globals['_WATCHSAGAREQUEST']._serialized_end=1867
+  _globals['_WATCHSAGARESPONSE']._serialized_start=1869
+  _globals['_WATCHSAGARESPONSE']._serialized_end=1937
+  _globals['_GETTIMELINEREQUEST']._serialized_start=1939
+  _globals['_GETTIMELINEREQUEST']._serialized_end=1976
+  _globals['_TIMELINE']._serialized_start=1978
+  _globals['_TIMELINE']._serialized_end=2068
+  _globals['_TIMELINEENTRY']._serialized_start=2071
+  _globals['_TIMELINEENTRY']._serialized_end=2559
+  _globals['_TIMELINEENTRY_KIND']._serialized_start=2364
+  _globals['_TIMELINEENTRY_KIND']._serialized_end=2559
+  _globals['_OPERATORACTION']._serialized_start=2561
+  _globals['_OPERATORACTION']._serialized_end=2642
+  _globals['_RETRYSAGAREQUEST']._serialized_start=2644
+  _globals['_RETRYSAGAREQUEST']._serialized_end=2732
+  _globals['_SKIPSTEPREQUEST']._serialized_start=2734
+  _globals['_SKIPSTEPREQUEST']._serialized_end=2855
+  _globals['_RESOLVESAGAREQUEST']._serialized_start=2858
+  _globals['_RESOLVESAGAREQUEST']._serialized_end=3092
+  _globals['_RESOLVESAGAREQUEST_RESOLUTION']._serialized_start=3015
+  _globals['_RESOLVESAGAREQUEST_RESOLUTION']._serialized_end=3092
+  _globals['_SAGASERVICE']._serialized_start=3095
+  _globals['_SAGASERVICE']._serialized_end=3775
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,13 @@ if _version_not_supported:
 
 
 class SagaServiceStub:
-    """Shows the sagas of one orchestrating process and its replicas.
+    """Shows the sagas of one orchestrating process and its replicas, and sets parked ones
+    going again.
+
+    What operators do is for callers with the `operator` role. It is asked for twice:
+    with `validate_only`, which says what would be done, and then with the `etag` of
+    that answer, so that what is confirmed is what was shown. Each is recorded, with
+    who did it and why.
     """
 
     def __init__(self, channel):
@@ -50,10 +56,36 @@ class SagaServiceStub:
                 request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaRequest.SerializeToString,
                 response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaResponse.FromString,
                 _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/mesh.saga.v1.SagaService/GetTimeline',
+                request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.SerializeToString,
+                response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.FromString,
+                _registered_method=True)
+        self.RetrySaga = channel.unary_unary(
+                '/mesh.saga.v1.SagaService/RetrySaga',
+                request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.RetrySagaRequest.SerializeToString,
+                response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
+                _registered_method=True)
+        self.SkipStep = channel.unary_unary(
+                '/mesh.saga.v1.SagaService/SkipStep',
+                request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.SkipStepRequest.SerializeToString,
+                response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
+                _registered_method=True)
+        self.ResolveSaga = channel.unary_unary(
+                '/mesh.saga.v1.SagaService/ResolveSaga',
+                request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ResolveSagaRequest.SerializeToString,
+                response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
+                _registered_method=True)
 
 
 class SagaServiceServicer:
-    """Shows the sagas of one orchestrating process and its replicas.
+    """Shows the sagas of one orchestrating process and its replicas, and sets parked ones
+    going again.
+
+    What operators do is for callers with the `operator` role. It is asked for twice:
+    with `validate_only`, which says what would be done, and then with the `etag` of
+    that answer, so that what is confirmed is what was shown. Each is recorded, with
+    who did it and why.
     """
 
     def GetSaga(self, request, context):
@@ -80,6 +112,49 @@ class SagaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTimeline(self, request, context):
+        """Returns what happened in a saga, in order of time: steps, attempts in vain,
+        undos, what operators did, events that its own service published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetrySaga(self, request, context):
+        """Sets a PARKED saga going again: undos that failed, or the step that was refused
+        after the pivot, are asked again under new keys; a function that failed is run
+        again.
+
+        FAILED_PRECONDITION if it is not PARKED; ABORTED if it changed since `etag`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SkipStep(self, request, context):
+        """Lets a PARKED saga go on without one of its steps, or without the undo of one.
+        First the key of that call is made void, so that a late copy of it does nothing;
+        should it turn out to have taken effect, its answer is used instead.
+
+        NOT_FOUND if there is no such step; FAILED_PRECONDITION if it is not what the
+        saga is parked for; ABORTED if the saga changed since `etag`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveSaga(self, request, context):
+        """Ends a saga that cannot end by itself: declares it done or undone by hand,
+        without calling anybody; or has a parked one undone that has not passed its
+        pivot.
+
+        FAILED_PRECONDITION if it can still be cancelled, or has ended; ABORTED if it
+        changed since `etag`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SagaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +173,26 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaRequest.FromString,
                     response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaResponse.SerializeToString,
             ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.FromString,
+                    response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.SerializeToString,
+            ),
+            'RetrySaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetrySaga,
+                    request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.RetrySagaRequest.FromString,
+                    response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.SerializeToString,
+            ),
+            'SkipStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.SkipStep,
+                    request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.SkipStepRequest.FromString,
+                    response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.SerializeToString,
+            ),
+            'ResolveSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveSaga,
+                    request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ResolveSagaRequest.FromString,
+                    response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mesh.saga.v1.SagaService', rpc_method_handlers)
@@ -107,7 +202,13 @@ def add_SagaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SagaService:
-    """Shows the sagas of one orchestrating process and its replicas.
+    """Shows the sagas of one orchestrating process and its replicas, and sets parked ones
+    going again.
+
+    What operators do is for callers with the `operator` role. It is asked for twice:
+    with `validate_only`, which says what would be done, and then with the `etag` of
+    that answer, so that what is confirmed is what was shown. Each is recorded, with
+    who did it and why.
     """
 
     @staticmethod
@@ -181,6 +282,114 @@ class SagaService:
             '/mesh.saga.v1.SagaService/WatchSaga',
             mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaRequest.SerializeToString,
             mesh_dot_saga_dot_v1_dot_saga__pb2.WatchSagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.saga.v1.SagaService/GetTimeline',
+            mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.SerializeToString,
+            mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetrySaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.saga.v1.SagaService/RetrySaga',
+            mesh_dot_saga_dot_v1_dot_saga__pb2.RetrySagaRequest.SerializeToString,
+            mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SkipStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.saga.v1.SagaService/SkipStep',
+            mesh_dot_saga_dot_v1_dot_saga__pb2.SkipStepRequest.SerializeToString,
+            mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.saga.v1.SagaService/ResolveSaga',
+            mesh_dot_saga_dot_v1_dot_saga__pb2.ResolveSagaRequest.SerializeToString,
+            mesh_dot_saga_dot_v1_dot_saga__pb2.OperatorAction.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
 
 
 def commands() -> list[str]:
-    (listed,) = re.findall(r"\{([a-z,]+)\}", cli.parser().format_usage())
+    (listed,) = re.findall(r"\{([a-z,-]+)\}", cli.parser().format_usage())
     return str(listed).split(",")
 
 

@@ -8,7 +8,7 @@ from grpc import StatusCode
 from mesh.call import NOBODY, Principal
 from mesh.errors import MeshError, Outcome, PermissionDenied, Unauthenticated
 from mesh.layers.identity import ORCHESTRATOR, Authenticate, Identify, Identities, make_token
-from mesh.metadata import TOKEN, UNDO_OF
+from mesh.metadata import TOKEN, UNDO_OF, VOID
 from tests.support.echo import COUNT, EchoReply, call_of, requests_of
 from tests.support.target import Target
 
@@ -80,12 +80,11 @@ async def test_who_is_not_known_is_not_served() -> None:
 
 
 @pytest.mark.parametrize("token", ["", make_token(SECRET, "order")], ids=["anonymous", "order"])
-async def test_nobody_but_an_orchestrator_may_undo(token: str) -> None:
+@pytest.mark.parametrize("asked", [{UNDO_OF: "/a.B/Do key"}, {VOID: "1"}], ids=["undo", "void"])
+async def test_nobody_but_an_orchestrator_may_undo(token: str, asked: dict[str, str]) -> None:
     target = Target()
     with pytest.raises(PermissionDenied) as caught:
-        await Authenticate(OPEN)(target.unary)(
-            call_of(metadata={TOKEN: token, UNDO_OF: "/a.B/Do key"})
-        )
+        await Authenticate(OPEN)(target.unary)(call_of(metadata={TOKEN: token, **asked}))
     assert status(caught.value) == (StatusCode.PERMISSION_DENIED, Outcome.NOT_EXECUTED)
     assert not target.calls
 

@@ -11,7 +11,7 @@ from mesh.errors import AlreadyExists, CircuitOpenError, DeadlineExceeded, Inter
 from mesh.saga import Steps, Undo, saga
 from mesh.saga.engine import DEADLINE_S
 from mesh.saga.records import SagaRow
-from mesh.saga.run import UNDO_ANSWERS_MAX
+from mesh.saga.undo import UNDO_ANSWERS_MAX
 from mesh.saga.v1.saga_pb2 import Saga, SagaStep
 from mesh.testing.loop import run_virtual
 from shop.inventory.v1 import inventory_pb2 as inventory
