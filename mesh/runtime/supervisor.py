@@ -135,12 +135,12 @@ class Supervisor:
         self._write_pids()
 
     def _report(self, line: str) -> None:
-        """Tell people, and other programs; a full disk must not keep a child from its restart."""
-        self._say(line)
+        """Tell other programs, then people, who may ask them; a full disk must not stop us."""
         try:
             self._write_pids()
         except OSError as error:
             self._say(f"`mesh ps` is out of date: {error}")
+        self._say(line)
 
     def _plan(self) -> list[list[Spec]]:
         others = self._wanted()
