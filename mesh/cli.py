@@ -12,6 +12,7 @@ from .events import cli as events
 from .runtime import backup_cli as backups
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
+from .saga import cli as sagas
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     ps.add_argument("service", nargs="?", help="print only this one's process id")
     backups.add_to(commands)
     events.add_to(commands)
+    sagas.add_to(commands)
     return parser
 
 
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return asyncio.run(events.run_read_model(config, options))
         if options.command == "dlq":
             return asyncio.run(events.run(config, options))
+        if options.command == "saga":
+            return asyncio.run(sagas.run(config, options))
         if options.command in ("backup", "restore"):
             return backups.run(config, options)
         if options.command == "health":
