@@ -43,6 +43,7 @@ def test_json_says_every_scalar_in_camel_case_and_enums_by_name(edge: Edge) -> N
         "lines": [],
         "state": "PENDING",
         "history": [],
+        "version": "0",
     }
 
 

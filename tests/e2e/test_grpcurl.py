@@ -43,7 +43,8 @@ def test_an_order_made_by_hand(system: System) -> None:
     curl(system, "inventory", f"{inventory}/RestockItem", sku=sku, quantity=5)
     curl(system, "inventory", f"{inventory}/ReserveStock", orderId=order_id, lines=lines)
     read = curl(system, "inventory", f"{inventory}/ListStock", skus=[sku])
-    assert read["stock"] == [{"sku": sku, "free": "2", "reserved": "3", "shipped": "0"}]
+    held = {"free": "2", "reserved": "3", "shipped": "0", "received": "5"}
+    assert read["stock"] == [{"sku": sku, **held}]
 
     order = "shop.order.v1.OrderService"
     priced = [{**line, "unitPrice": PRICE_JSON} for line in lines]
