@@ -21,6 +21,7 @@ ELSEWHERE = {
     "make test": "these tests are part of it",
     "make run JAEGER=1": "builds Jaeger, six minutes; tests/e2e runs on it where it is built",
     "make run UP_FLAGS=--one-process": "the ports are taken by the one that is up",
+    "make run STORE=postgres": "tests/e2e/test_postgres.py runs it",
     "make replay": "tests/e2e replays the month",
     'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
     "make bench": "measures for minutes",
@@ -29,6 +30,7 @@ ELSEWHERE = {
     'make bench-sagas ARGS="--finished 1000000"': "the same",
     'make bench-sagas ARGS="--crash 10000"': "the same",
     "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
+    "docker compose --env-file deploy/postgres/compose.env up --build --wait": "the same",
 }
 
 #: What reads the options of the programs that make starts.
@@ -53,6 +55,7 @@ def check(command: str) -> None:
             program,
             "--dry-run",
             "--assume-old=.venv/.run",
+            "--assume-old=.venv/.run-postgres",
             "--assume-old=.venv/.dev",
             "--assume-old=.venv/.peers",
             *arguments,

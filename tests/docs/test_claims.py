@@ -53,7 +53,7 @@ def test_the_readme_has_every_knob_of_make() -> None:
 
 def test_the_readme_has_every_variable() -> None:
     table = README.partition("Variables of every process:")[2].partition("**Platforms")[0]
-    named = set(re.findall(r"`(MESH_[A-Z_]+|LOG_LEVEL)\b", table))
+    named = set(re.findall(r"`(MESH_[A-Z_]+|LOG_LEVEL|STORE)\b", table))
     assert named == set(ENVIRONMENT)
 
 
