@@ -11,7 +11,8 @@ ORDERS, IN_FLIGHT = 10, 5
 
 def test_one_process_does_the_same_and_resumes(tmp_path: Path) -> None:
     with running(tmp_path, "--one-process") as system:
-        assert set(system.pids) == {"traces", "all", "gateway"}
+        beside = {"traces", "nats", "mailbox", "gateway", "reconcile"}
+        assert set(system.pids) == {"all", *beside}
         buyer = customer(system, "GB", "CU")
         assert buyer.order()["state"] == "CONFIRMED"
         assert buyer.order(addressId="cu")["refusal"]["reason"] == "UNSHIPPABLE_ADDRESS"
