@@ -182,24 +182,32 @@ class Shop:
             lambda answer: answer.state != pb.PlaceOrderResponse.EXECUTING,
         )
         if scenario.cancel:
-            cancel = pb.CancelOrderRequest(order_id=order_id, wait=True)
-            await self._until(
-                lambda: to.CancelOrder(cancel),
-                lambda answer: answer.state == pb.CancelOrderResponse.CANCELLED,
-            )
+            await self.cancel(order_id)
+
+    async def cancel(self, order_id: str = "o-1") -> None:
+        """Cancel the order, asking until that is done; wait for it if it is not there yet."""
+        to = orchestrator_pb2_grpc.OrchestratorServiceStub(self.cluster.channel("orchestrator"))
+        request = pb.CancelOrderRequest(order_id=order_id, wait=True)
+        await self._until(
+            lambda: to.CancelOrder(request),
+            lambda answer: answer.state == pb.CancelOrderResponse.CANCELLED,
+            unless="ORDER_NOT_FOUND",
+        )
 
     async def restock(self, quantity: int) -> None:
         """Put more on the shelf."""
         stock = inventory_pb2_grpc.InventoryServiceStub(self.cluster.channel("inventory"))
         await stock.RestockItem(inventory_pb2.RestockItemRequest(sku="LANTERN", quantity=quantity))
 
-    async def _until(self, ask: Callable[[], Awaitable[Any]], done: Callable[[Any], bool]) -> None:
+    async def _until(
+        self, ask: Callable[[], Awaitable[Any]], done: Callable[[Any], bool], unless: str = ""
+    ) -> None:
         for _ in range(PATIENCE):
             try:
                 if done(await ask()):
                     return
             except MeshError as error:
-                assert error.outcome is not Outcome.REFUSED, error
+                assert error.outcome is not Outcome.REFUSED or error.reason == unless, error
             await self.cluster.runtime.clock.sleep(ASK_EVERY_S)
         raise AssertionError("the order is not decided")
 
