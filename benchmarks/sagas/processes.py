@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mesh.runtime.child import die_with_parent
+from mesh.runtime.tied import tied
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
@@ -88,14 +88,13 @@ async def start(
     path = _log(folder, name)
     with path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *tied(command),
             cwd=ROOT,
             env=environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if heard else log,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for the one who started all of them
-            preexec_fn=die_with_parent(),
         )
     return Process(process, name, path)
 

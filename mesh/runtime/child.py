@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import errno
 import os
+import shutil
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from ..layers.backoff import Backoff
 from .clock import Runtime
 from .health import Health
+from .tied import tied
 
 #: Between a death and the restart; a child that lived this long starts over with short delays.
 RESTART = Backoff(base_s=0.5, max_s=10.0)
@@ -30,8 +31,6 @@ PROBE_TIMEOUT_S = 3.0
 SILENT_MAX = 4
 #: How much of its log is shown when a child dies.
 TAIL_LINES = 8
-
-_PR_SET_PDEATHSIG = 1
 
 
 class ChildError(RuntimeError):
@@ -121,14 +120,13 @@ class Child:
             self.spec.log.parent.mkdir(parents=True, exist_ok=True)
             with self.spec.log.open("ab") as log:
                 return await asyncio.create_subprocess_exec(
-                    *command,
+                    *tied([find(command[0], self.spec.environment), *command[1:]]),
                     env=dict(self.spec.environment),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     pass_fds=self.spec.inherited,
                     start_new_session=True,  # Ctrl-C is for the supervisor, which drains in order
-                    preexec_fn=die_with_parent(),
                 )
         except OSError as error:
             raise ChildError(f"{self.spec.name} cannot be run: {error}") from error
@@ -196,16 +194,13 @@ def _how(code: int) -> str:
     return f"ended with status {code}"
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """Return a `preexec_fn`: no child outlives a supervisor that was killed. Linux only."""
-    if sys.platform != "linux":
-        return None
-    parent = os.getpid()
-    prctl = ctypes.CDLL(None).prctl  # now: a forked child should load nothing
+def find(program: str, environment: Mapping[str, str]) -> str:
+    """Return where *program* is.
 
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
+    Raises:
+        FileNotFoundError: it is nowhere.
+    """
+    found = shutil.which(program, path=environment.get("PATH"))
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+    return found

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from ..layers.identity import make_token
 from . import presence
-from .child import STOP_TIMEOUT_S, Child, ChildError, Spec, die_with_parent
+from .child import STOP_TIMEOUT_S, Child, ChildError, Spec
 from .clock import Runtime
 from .config import Config, ConfigError, ProcessConfig
 from .health import Health, probe, probe_url
 from .ports import hold
+from .tied import tied
 
 EXIT_INTERRUPTED = 130
 #: How long the welcome may take to end after Ctrl-C.
@@ -192,9 +193,7 @@ class Supervisor:
     async def _welcome(self) -> None:
         words = self._config.words()
         command = [word.format_map(words) for word in self._config.welcome]
-        process = await asyncio.create_subprocess_exec(
-            *command, start_new_session=True, preexec_fn=die_with_parent()
-        )
+        process = await asyncio.create_subprocess_exec(*tied(command), start_new_session=True)
         try:
             await process.wait()
         except asyncio.CancelledError:

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
 
 from mesh.layers.backoff import Backoff
 from mesh.runtime import child as child_module
@@ -441,6 +443,27 @@ async def test_a_drain_that_fails_does_not_keep_a_child_from_being_stopped(
     await one.stop()
     assert any(expected in line for line in said)
     assert one.pid is None
+
+
+async def test_starting_children_beside_busy_grpc_crashes_none(child: StartChild) -> None:
+    """A fork, unlike this, starts gRPC's threads in the child: here one in seven crashed."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    done = False
+
+    async def ask(port: int) -> None:
+        while not done:
+            await probe(f"127.0.0.1:{port}")
+
+    asking = [asyncio.create_task(ask(n)) for n in (port, port, port, free_port(), free_port())]
+    one = child("")
+    statuses = {await (await one._run(["true"])).wait() for _ in range(60)}
+    done = True
+    await asyncio.gather(*asking)
+    await server.stop(None)
+    assert statuses == {0}
 
 
 # --- frozen -------------------------------------------------------------------------------------
