@@ -15,6 +15,7 @@ JAEGER ?=
 STORE ?=
 UP_FLAGS ?=
 FILE ?= replay/data/online_retail_2010-12.csv.gz
+ORDER ?=
 ARGS ?=
 PYTEST_FLAGS ?=
 BROWSER ?=
@@ -42,7 +43,8 @@ help: ## what there is (this)
 	  STORE   run     'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \
 	  UP_FLAGS run    'more flags for `mesh up`' \
 	  FILE    replay  'a file in the format of the one in replay/data (default: that one, December 2010)' \
-	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile has some too' \
+	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile and audit have some too' \
+	  ORDER   audit   "an order's id" \
 	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
 	  DATA    clean   '1: delete .data (databases and logs) as well' \
@@ -61,6 +63,10 @@ replay: .venv/.run ## send a month of real orders through the running system
 .PHONY: reconcile
 reconcile: .venv/.run ## do the services agree on each order? Read the running system and say
 	@$(PY) -m reconcile $(ARGS)
+
+.PHONY: audit
+audit: .venv/.run ## what happened to the payment of ORDER; without one: are the books right?
+	@$(PY) -m services.payment.audit $(ORDER) $(ARGS)
 
 # The simulation replays a seed only if sets of strings have one order: hence the hash seed.
 .PHONY: test

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import reduce
 from typing import Any
 
@@ -24,8 +24,8 @@ _EVENTS = (
 _RECORDS = (
     "SELECT order_id || '/' || version, order_id, version, what, user_id, event.currency,"
     " event.amount_minor, provider_key, provider_charge_id, reason, principal, correlation_id,"
-    " time, entry_number, kind, debit_account, credit_account"
-    " FROM payment_events AS event LEFT JOIN ledger_entries USING (order_id, version)"
+    " time, entry_number, kind, entry.currency, entry.amount_minor, debit_account, credit_account"
+    " FROM payment_events AS event LEFT JOIN ledger_entries AS entry USING (order_id, version)"
 )
 
 
@@ -118,10 +118,10 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 def _record(row: Sequence[Any]) -> pb.AuditRecord:
-    _, *of_event, entry_number, kind, debit, credit = row
-    event = _event(of_event)
+    columns = len(fields(Event))
+    event = _event(row[1 : 1 + columns])
     record = messages.record(event)
-    if entry_number is not None:
-        of_entry = (entry_number, event.order_id, kind, event.currency, event.amount_minor)
-        record.entry.CopyFrom(ledger.entry((*of_entry, debit, credit, event.time)))
+    number, *of_entry = row[1 + columns :]
+    if number is not None:
+        record.entry.CopyFrom(ledger.entry((number, event.order_id, *of_entry, event.time)))
     return record

@@ -63,6 +63,14 @@ def to_money(currency: str, minor: int) -> Money:
     )
 
 
+def to_text(currency: str, minor: int) -> str:
+    """Return *minor* units of *currency* as people write them: ("GBP", -150) is "-1.50"."""
+    places = _EXPONENT.get(currency, 2)
+    digits = f"{abs(minor):0{places + 1}}"
+    whole, part = digits[: len(digits) - places], digits[len(digits) - places :]
+    return f"{'-' if minor < 0 else ''}{int(whole):,}{'.' if part else ''}{part}"
+
+
 def _minor_per_unit(currency: str) -> int:
     return int(10 ** _EXPONENT.get(currency, 2))
 

@@ -1,0 +1,1 @@
+"""`python -m services.payment.audit`: read the trail of an order, or hold all books against it."""
