@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import InvalidArgument
-from services.shared.money import to_minor, to_money
+from services.shared.money import to_minor, to_money, to_text
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,17 @@ def test_what_cannot_be_kept_exactly_is_refused(
 
 def test_a_negative_sum_has_one_sign() -> None:
     assert to_money("GBP", -150) == Money(currency_code="GBP", units=-1, nanos=-500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("currency", "minor", "text"),
+    [
+        ("GBP", 7_718_360, "77,183.60"),
+        ("GBP", -5, "-0.05"),
+        ("GBP", 0, "0.00"),
+        ("JPY", 1_500, "1,500"),
+        ("KWD", -1_001, "-1.001"),
+    ],
+)
+def test_as_people_write_it(currency: str, minor: int, text: str) -> None:
+    assert to_text(currency, minor) == text
