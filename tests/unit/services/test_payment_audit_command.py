@@ -6,7 +6,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -19,13 +18,14 @@ from services.payment.audit.__main__ import UNUSABLE, main
 from services.payment.audit.checks import FAULTS_MAX, Faults
 from services.payment.audit.reading import Report, check_books, read_trail
 from shop.payment.v1 import payment_pb2 as pb
+from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
 from tests.unit.services.paying import Shop
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(database: Database) -> AsyncIterator[Shop]:
     """Three payments: charged, refunded, declined."""
-    shop = Shop(tmp_path)
+    shop = await Shop.open(database)
     await shop.charge("o1", minor=100)
     await shop.charge("o2", minor=12_345_678)
     await shop.refund("o2")
@@ -111,20 +111,24 @@ async def test_right_books(shop: Shop, console: Console) -> None:
     assert show.report_json(report)["ok"] is True
 
 
-async def test_no_books_are_right(tmp_path: Path) -> None:
-    empty = Shop(tmp_path)
+async def test_no_books_are_right(database: Database) -> None:
+    empty = await Shop.open(database)
     report = await check(empty)
     assert (report.payments, report.events, report.entries) == (0, 0, 0)
     assert report.faults == Faults()
     await empty.close()
 
 
-UNLOCK = (
-    "DROP TRIGGER payment_events_are_not_changed",
-    "DROP TRIGGER payment_events_are_not_removed",
-    "DROP TRIGGER ledger_entries_are_not_changed",
-    "DROP TRIGGER ledger_entries_are_not_removed",
-)
+UNLOCK = {
+    SqliteDatabase: [
+        f"DROP TRIGGER {table}_are_not_{done}"
+        for table in ("payment_events", "ledger_entries")
+        for done in ("changed", "removed")
+    ],
+    PostgresDatabase: [
+        f"DROP TRIGGER append_only ON {table}" for table in ("payment_events", "ledger_entries")
+    ],
+}
 WRONG = {
     "UPDATE payments SET state = 5 WHERE order_id = 'o1'": [
         "order 'o1' is listed as REFUNDED, which its events do not say"
@@ -165,9 +169,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
-async def test_wrong_books_are_found(shop: Shop, console: Console, wrong: str) -> None:
+async def test_wrong_books_are_found(
+    shop: Shop, database: Database, console: Console, wrong: str
+) -> None:
     async def forge(tx: Tx) -> None:
-        for statement in (*UNLOCK, wrong):
+        for statement in (*UNLOCK[type(database)], wrong):
             await tx.execute(statement)
 
     await shop.store.write(forge)
