@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.errors import NotFound, Unavailable
+from mesh.errors import NotFound, Refused, Unavailable
 from mesh.metadata import OUTSIDE_KEY
 from mesh.saga.records import SagaRow
 from mesh.saga.v1.saga_pb2 import Saga
@@ -52,11 +52,12 @@ async def cancel_order(
     if placed is None:
         raise NotFound("there is no such order", reason="ORDER_NOT_FOUND")
     if not placed.ended:
-        asked = await ctx.sagas.cancel(placed.saga_id, request.reason)
-        if request.wait or not asked:  # past its pivot: it is confirmed in a moment
-            placed = await ctx.sagas.wait(placed.saga_id, ctx.time_left_s())
+        asked = await ctx.sagas.cancel(placed.saga_id, request.reason, ctx.principal.name)
+        wait = request.wait or not asked  # past its pivot it is confirmed in a moment
+        placed = await ctx.sagas.wait(placed.saga_id, ctx.time_left_s() if wait else 0)
     if placed.state == Saga.COMPLETED:
         return await take_back(ctx, request)
+    check_moving(placed)
     if not placed.ended and not placed.cancel_reason:
         raise Unavailable("the order is just being confirmed", reason="BUSY", retry_after_s=1.0)
     return cancelled(request, placed)
@@ -72,7 +73,18 @@ async def take_back(
     row = await ctx.sagas.wait(saga_id, ctx.time_left_s() if request.wait else 0)
     if row.state == Saga.FAILED and (error := row.error()):
         raise error
+    check_moving(row)
     return cancelled(request, row, done=Saga.COMPLETED)
+
+
+def check_moving(row: SagaRow) -> None:
+    """Fail if the saga stands still.
+
+    Raises:
+        Refused: it does.
+    """
+    if row.state == Saga.PARKED:
+        raise Refused("the order stands still until an operator decides", reason="ORDER_PARKED")
 
 
 def cancelled(

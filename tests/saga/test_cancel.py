@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mesh.errors import Refused
 from mesh.saga.v1.saga_pb2 import Saga
 from mesh.testing.cluster import Faults, Point
 from mesh.testing.loop import run_virtual
+from mesh.testing.network import Message
+from shop.orchestrator.v1 import orchestrator_pb2 as pb
+from shop.orchestrator.v1 import orchestrator_pb2_grpc
 from tests.saga.shop import SCENARIOS, STOCK, Books, Scenario, Shop
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -100,3 +106,51 @@ def test_a_cancelled_order_leaves_nothing_behind(
         print(f"\n{name}: cancelled at {number_of_points} points: {dict(fates)}")
     expected = {"success": {"CANCELLED", "taken back"}, "declined": {"CANCELLED", "CARD_DECLINED"}}
     assert fates.keys() == expected.get(name, {"CANCELLED", "UNSHIPPABLE_ADDRESS"})
+
+
+def order_of(shop: Shop) -> Any:
+    return orchestrator_pb2_grpc.OrchestratorServiceStub(shop.cluster.channel("orchestrator"))
+
+
+def test_who_does_not_wait_hears_that_it_is_under_way(tmp_path: Path) -> None:
+    async def story() -> None:
+        moment = Moment(20)
+        async with Shop(tmp_path, moment) as shop:
+            placing = asyncio.ensure_future(shop.place(BY_NAME["success"]))
+            await moment.reached
+            answer = await order_of(shop).CancelOrder(pb.CancelOrderRequest(order_id="o-1"))
+            assert answer.state == pb.CancelOrderResponse.EXECUTING
+            await placing
+            assert problems(await shop.books()) == []
+
+    run_virtual(story())
+
+
+class RefusesOnce(Faults):
+    """A step that must not be refused is."""
+
+    async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
+        if message.method == "CommitReservation":
+            raise Refused("not today", reason="NOT_TODAY")
+        return await send()
+
+
+def test_an_order_that_stands_still_is_not_cancelled_and_says_so(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Shop(tmp_path, RefusesOnce()) as shop:
+            await order_of(shop).PlaceOrder(
+                pb.PlaceOrderRequest(
+                    order_id="o-1",
+                    user_id="ann",
+                    lines=[pb.PlaceOrderLine(sku="LANTERN", quantity=1)],
+                    payment_token="tok_ok",
+                    wait=True,
+                )
+            )
+            for wait in (True, False):
+                with pytest.raises(Refused, match="ORDER_PARKED"):
+                    await order_of(shop).CancelOrder(
+                        pb.CancelOrderRequest(order_id="o-1", wait=wait)
+                    )
+
+    run_virtual(story())

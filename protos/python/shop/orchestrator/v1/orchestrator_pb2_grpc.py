@@ -70,7 +70,8 @@ class OrchestratorServiceServicer:
         """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
         shipment off, refunds the payment and returns the goods to stock.
 
-        NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
+        NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
+        and while it stands still until an operator decides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

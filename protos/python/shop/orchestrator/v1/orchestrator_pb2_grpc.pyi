@@ -47,7 +47,8 @@ class OrchestratorServiceStub:
     """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
     shipment off, refunds the payment and returns the goods to stock.
 
-    NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
+    NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
+    and while it stands still until an operator decides.
     """
 
 @_typing.type_check_only
@@ -69,7 +70,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
     shipment off, refunds the payment and returns the goods to stock.
 
-    NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
+    NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
+    and while it stands still until an operator decides.
     """
 
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -100,7 +102,8 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
         shipment off, refunds the payment and returns the goods to stock.
 
-        NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched.
+        NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
+        and while it stands still until an operator decides.
         """
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
