@@ -58,7 +58,7 @@ async def cancel_order(
     if placed.state == Saga.COMPLETED:
         return await take_back(ctx, request)
     check_moving(placed)
-    if not placed.ended and not placed.cancel_reason:
+    if not placed.ended and placed.cancel_reason is None:
         raise Unavailable("the order is just being confirmed", reason="BUSY", retry_after_s=1.0)
     return cancelled(request, placed)
 

@@ -112,22 +112,39 @@ def order_of(shop: Shop) -> Any:
     return orchestrator_pb2_grpc.OrchestratorServiceStub(shop.cluster.channel("orchestrator"))
 
 
+class Undoing(Faults):
+    """Holds the charge, and back again the first undo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.charging = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
+        if message.method == "ChargePayment":
+            self.charging.set()
+        if message.method in ("RefundPayment", "ReleaseStock"):
+            await self.answered.wait()
+        return await send()
+
+
 def test_who_does_not_wait_hears_that_it_is_under_way(tmp_path: Path) -> None:
     async def story() -> None:
-        moment = Moment(20)
-        async with Shop(tmp_path, moment) as shop:
+        faults = Undoing()
+        async with Shop(tmp_path, faults) as shop:
             placing = asyncio.ensure_future(shop.place(BY_NAME["success"]))
-            await moment.reached
+            await faults.charging.wait()
             answer = await order_of(shop).CancelOrder(pb.CancelOrderRequest(order_id="o-1"))
             assert answer.state == pb.CancelOrderResponse.EXECUTING
+            faults.answered.set()
             await placing
             assert problems(await shop.books()) == []
 
     run_virtual(story())
 
 
-class RefusesOnce(Faults):
-    """A step that must not be refused is."""
+class RefusesLate(Faults):
+    """What must not be refused once the order is confirmed, is."""
 
     async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
         if message.method == "CommitReservation":
@@ -137,7 +154,7 @@ class RefusesOnce(Faults):
 
 def test_an_order_that_stands_still_is_not_cancelled_and_says_so(tmp_path: Path) -> None:
     async def story() -> None:
-        async with Shop(tmp_path, RefusesOnce()) as shop:
+        async with Shop(tmp_path, RefusesLate()) as shop:
             await order_of(shop).PlaceOrder(
                 pb.PlaceOrderRequest(
                     order_id="o-1",
