@@ -134,8 +134,10 @@ def test_who_does_not_wait_hears_that_it_is_under_way(tmp_path: Path) -> None:
         async with Shop(tmp_path, faults) as shop:
             placing = asyncio.ensure_future(shop.place(BY_NAME["success"]))
             await faults.charging.wait()
+            began = shop.cluster.runtime.clock.monotonic()
             answer = await order_of(shop).CancelOrder(pb.CancelOrderRequest(order_id="o-1"))
             assert answer.state == pb.CancelOrderResponse.EXECUTING
+            assert shop.cluster.runtime.clock.monotonic() - began < 1.0  # virtual seconds
             faults.answered.set()
             await placing
             assert problems(await shop.books()) == []
