@@ -17,6 +17,8 @@ UP_FLAGS ?=
 FILE ?= replay/data/online_retail_2010-12.csv.gz
 ORDER ?=
 ARGS ?=
+KILLS ?= 200
+SEED ?= 1
 PYTEST_FLAGS ?=
 BROWSER ?=
 DATA ?=
@@ -45,6 +47,8 @@ help: ## what there is (this)
 	  FILE    replay  'a file in the format of the one in replay/data (default: that one, December 2010)' \
 	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile and audit have some too' \
 	  ORDER   audit   "an order's id" \
+	  KILLS   soak    'how many processes to kill (default: 200); it takes about 2.5 s each' \
+	  SEED    soak    'which ones, when, and under which orders (default: 1)' \
 	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
 	  DATA    clean   '1: delete .data (databases and logs) as well' \
@@ -67,6 +71,10 @@ reconcile: .venv/.run ## do the services agree on each order? Read the running s
 .PHONY: audit
 audit: .venv/.run ## what happened to the payment of ORDER; without one: are the books right?
 	@$(PY) -m services.payment.audit $(ORDER) $(ARGS)
+
+.PHONY: soak
+soak: $(DEV) ## kill processes at random under real orders, KILLS times, and add up the books
+	@$(PY) -m tests.soak --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 # The simulation replays a seed only if sets of strings have one order: hence the hash seed.
 .PHONY: test

@@ -21,8 +21,11 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 30_000),
+    # A black hole is noticed after 25 s at most, if a call waits. What gRPC 1.85 goes by is its
+    # `ping_timeout`, a minute by default; a `keepalive_timeout` alone changes nothing.
+    ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
 #: How servers that are not ours say when to try again: gRFC A6.
