@@ -9,6 +9,7 @@ from typing import Any
 
 from .call import NEVER, Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
 from .layers.breaker import Breaker
+from .layers.bulkhead import Bulkhead, BulkheadConfig
 from .layers.circuit import CircuitConfig
 from .layers.correlation import Correlate
 from .layers.deadline import AttemptTimeout, ComputeDeadline
@@ -34,6 +35,7 @@ class Policy:
     attempt_timeout_s: float | None = None
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
+    bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
 
 
 class Pick(Prepare):
@@ -67,6 +69,7 @@ def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Pol
         *([Retry(policy.retry, runtime)] if policy.retry else []),
         Pick(addresses, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
+        Bulkhead(policy.bulkhead, runtime, node.metrics),  # full: nothing the target did
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),

@@ -140,6 +140,13 @@ class CircuitOpenError(NotExecuted):
     reason = "CIRCUIT_OPEN"
 
 
+class Overloaded(NotExecuted):
+    """There was as much to do as can be; `retry_after_s` says when to ask again, if at all."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+
 class KeyInFlight(NotExecuted):
     """The first request with this key is still being worked on."""
 
@@ -210,14 +217,14 @@ _CLASSES: tuple[type[MeshError], ...] = (
     Unauthenticated,
     PermissionDenied,
     Expired,
+    Overloaded,
     Unavailable,
     DeadlineExceeded,
     Internal,
 )
 _REST = {Outcome.REFUSED: Refused, Outcome.NOT_EXECUTED: NotExecuted, Outcome.UNKNOWN: MeshError}
-_BY_REASON = {
-    cls.reason: cls for cls in (CircuitOpenError, KeyExpired, KeyInFlight, UndeclaredCall)
-}
+_NAMED = (CircuitOpenError, KeyExpired, KeyInFlight, UndeclaredCall)
+_BY_REASON = {cls.reason: cls for cls in _NAMED}
 
 
 def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshError]:
@@ -242,15 +249,8 @@ def to_status(error: MeshError) -> Status:
         delay.FromNanoseconds(int(max(-_WAIT_MAX_S, min(_WAIT_MAX_S, error.retry_after_s)) * 1e9))
         _pack(status, RetryInfo(retry_delay=delay))
     if isinstance(error, InvalidArgument) and error.violations:
-        _pack(
-            status,
-            BadRequest(
-                field_violations=[
-                    BadRequest.FieldViolation(field=path, description=what)
-                    for path, what in error.violations
-                ]
-            ),
-        )
+        wrong = [BadRequest.FieldViolation(field=f, description=w) for f, w in error.violations]
+        _pack(status, BadRequest(field_violations=wrong))
     return status
 
 

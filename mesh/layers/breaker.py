@@ -13,7 +13,7 @@ import grpc
 from grpc import StatusCode
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import CircuitOpenError, KeyInFlight, MeshError
+from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
@@ -45,6 +45,8 @@ def classify(error: BaseException) -> Result:
     """Return what *error* says of the target that raised it."""
     if isinstance(error, KeyInFlight):
         return Result.NEUTRAL  # what the first call with that key says counts
+    if isinstance(error, Overloaded):
+        return Result.NEUTRAL  # it lives, and limits itself: opening would only make it swing
     if isinstance(error, _CODED):
         return Result.FAILURE if error.code() in FAILURES else Result.NEUTRAL
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL

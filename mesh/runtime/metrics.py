@@ -94,6 +94,12 @@ class Metrics:
             "1 while the last transaction was not stored",
             registry=self.registry,
         )
+        self.bulkhead_full = Counter(
+            "mesh_bulkhead_full",
+            "Calls that were not sent: too many of the method were under way",
+            ("rpc_method",),
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",

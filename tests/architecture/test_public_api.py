@@ -30,6 +30,7 @@ SURFACE: dict[str, list[str] | None] = {
         "NotExecuted",
         "NotFound",
         "Outcome",
+        "Overloaded",
         "PermissionDenied",
         "Unauthenticated",
         "Unavailable",

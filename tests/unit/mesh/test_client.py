@@ -35,6 +35,7 @@ def test_the_client_stack_is_in_this_order() -> None:
         "Retry",
         "Pick",
         "Breaker",
+        "Bulkhead",
         "TraceAttempt",
         "AttemptTimeout",
         "Identify",
@@ -59,6 +60,8 @@ def test_the_server_stack_is_in_this_order() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(mesh.__all__) == [
+        "BulkheadConfig",
+        "BulkheadFull",
         "CircuitConfig",
         "CircuitOpenError",
         "MeshError",
