@@ -1,9 +1,7 @@
 """The bus port on NATS JetStream (https://docs.nats.io/nats-concepts/jetstream).
 
-One stream holds every event; each group is a durable consumer that begins at the first. An event
-is a message whose payload is the protobuf message and whose headers are CloudEvents'
-(https://github.com/cloudevents/spec). The connection is made in the background and again whenever
-it is lost; in between, publishing fails.
+One stream holds every event; each group is a durable consumer that begins at the first. The
+connection is made in the background and again whenever it is lost; in between, publishing fails.
 """
 
 from __future__ import annotations
@@ -11,24 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from urllib.parse import quote, unquote
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import quote
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 from nats.js.errors import NotFoundError
 
-from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
+from .cloudevents import from_headers, to_headers
 from .nats_pull import NatsSubscription
 from .port import BusError, Deliver, Event
 
 STREAM = "mesh"
+MSG_ID = Header.MSG_ID.value
 SUBJECTS = "mesh.events"
 #: How long a publisher waits for the first connection.
 CONNECT_WAIT_S = 1.0
@@ -36,7 +35,6 @@ PUBLISH_TIMEOUT_S = 5.0
 #: How long the broker refuses to store an event twice, by its id.
 DUPLICATES_S = 120.0
 RECONNECT_S = 0.5
-#: An event that was not confirmed after this long is delivered again.
 ACK_WAIT_S = 30.0
 
 logging.getLogger("nats").setLevel(logging.CRITICAL)  # we say ourselves what happens
@@ -50,19 +48,30 @@ class NatsBus:
         token: shown if the URL has no credentials.
         name: how the server's monitoring calls this connection.
         replicas: copies of the stream; 3 or 5 in a cluster.
+        ack_wait_s: an event that was not confirmed after this long is delivered again.
     """
 
     def __init__(
-        self, url: str, runtime: Runtime, *, token: str = "", name: str = "", replicas: int = 1
+        self,
+        url: str,
+        runtime: Runtime,
+        *,
+        token: str = "",
+        name: str = "",
+        replicas: int = 1,
+        ack_wait_s: float = ACK_WAIT_S,
     ) -> None:
         self._url = url
         self._token = token if "@" not in url else ""
         self._name = name
         self._runtime = runtime
         self._replicas = replicas
+        self._ack_wait_s = ack_wait_s
         self._client: Client | None = None
         self._ready = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
+        self._asked: set[asyncio.Timeout] = set()
+        self._subscriptions: weakref.WeakSet[NatsSubscription] = weakref.WeakSet()
 
     async def publish(self, event: Event) -> None:
         """Store *event* in the stream; it is on disk when this returns."""
@@ -74,12 +83,13 @@ class NatsBus:
         if not client.is_connected:
             raise BusError("the connection to the broker is lost")
         try:
-            await client.jetstream().publish(
-                f"{SUBJECTS}.{event.topic}",
-                event.payload,
-                timeout=PUBLISH_TIMEOUT_S,
-                headers=_headers(event),
-            )
+            async with self._while_connected():
+                await client.jetstream().publish(
+                    f"{SUBJECTS}.{event.topic}",
+                    event.payload,
+                    timeout=PUBLISH_TIMEOUT_S,
+                    headers={MSG_ID: event.event_id, **to_headers(event)},
+                )
         except (NatsError, TimeoutError, OSError) as error:
             if isinstance(error, NatsError) and "no response from stream" in str(error):
                 self._begin_again()
@@ -93,14 +103,15 @@ class NatsBus:
             durable_name=_durable(group),
             filter_subjects=[f"{SUBJECTS}.{topic}" for topic in topics],
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
+            ack_wait=self._ack_wait_s,
             max_ack_pending=-1,
         )
 
         async def deliver_message(message: Msg) -> None:
-            await deliver(_event(message))
+            await deliver(from_headers(message.headers or {}, message.data))
 
         subscription = NatsSubscription(self.client, STREAM, config, deliver_message, self._runtime)
+        self._subscriptions.add(subscription)
         subscription.start()
         return subscription
 
@@ -159,12 +170,33 @@ class NatsBus:
                         reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # fractions too
                         ping_interval=5,
                         error_cb=_silent,
+                        disconnected_cb=self._lost,
+                        reconnected_cb=self._found,
                     )
                 await self._make_stream(client)
                 self._ready.set()
             except (NatsError, TimeoutError, OSError) as error:
                 log.warning("the broker is out of reach", url=_shown(self._url), error=str(error))
                 await self._runtime.clock.sleep(RECONNECT_S)
+
+    @asynccontextmanager
+    async def _while_connected(self) -> AsyncIterator[None]:
+        """Run a block until the connection is lost: TimeoutError, since no answer comes then."""
+        async with asyncio.timeout(None) as limit:
+            self._asked.add(limit)
+            try:
+                yield
+            finally:
+                self._asked.discard(limit)
+
+    async def _lost(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for limit in self._asked:
+            limit.reschedule(now)
+
+    async def _found(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.reconnected()
 
     async def _make_stream(self, client: Client) -> None:
         stream = client.jetstream()
@@ -193,37 +225,3 @@ def _shown(url: str) -> str:
     """Return *url* without credentials."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def _headers(event: Event) -> dict[str, str]:
-    headers = {
-        nats.js.api.Header.MSG_ID.value: event.event_id,
-        "ce-specversion": "1.0",
-        "ce-id": event.event_id,
-        "ce-type": event.topic,
-        "ce-source": quote(event.source),
-        "ce-subject": quote(event.aggregate),
-        "ce-time": datetime.fromtimestamp(event.time, UTC).isoformat(),
-        "ce-sequence": str(event.version),
-        "content-type": "application/protobuf",
-    }
-    if event.traceparent:
-        headers[TRACEPARENT] = event.traceparent
-    if event.correlation_id:
-        headers[CORRELATION_ID] = quote(event.correlation_id)
-    return headers
-
-
-def _event(message: Msg) -> Event:
-    headers = message.headers or {}
-    return Event(
-        topic=headers["ce-type"],
-        aggregate=unquote(headers["ce-subject"]),
-        version=int(headers["ce-sequence"]),
-        event_id=headers["ce-id"],
-        payload=message.data,
-        source=unquote(headers["ce-source"]),
-        time=datetime.fromisoformat(headers["ce-time"]).timestamp(),
-        correlation_id=unquote(headers.get(CORRELATION_ID, "")),
-        traceparent=headers.get(TRACEPARENT, ""),
-    )

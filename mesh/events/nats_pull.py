@@ -1,9 +1,10 @@
 """Pulling from a JetStream consumer, for ever, whatever happens to the broker.
 
-One request for a batch stands at a time; messages are worked on as they come. The broker sends
-heartbeats while it has nothing: without them the request is taken for lost, as it is when the
-broker was restarted, and is made again. (nats-py's own pull subscriptions hold a batch back until
-it is full or out of time, and may stay silent after a restart: nats.py#504.)
+One request for a batch stands at a time; messages are worked on as they come. The broker forgets
+the request when the connection is lost: over a new one it is made again. It sends heartbeats while
+it has nothing: without them the request is taken for lost as well. (nats-py's own pull
+subscriptions hold a batch back until it is full or out of time, and may stay silent after a
+restart: nats.py#504.)
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ SILENCE_S = 3 * HEARTBEAT_S
 RETRY_S = 0.5
 #: An event that nobody could take is delivered again after this long.
 AGAIN_S = 1.0
+HEARTBEAT = "100"
+#: No messages, or not as many as asked for in time.
+ENDED = ("404", "408")
 _NANOS = 1_000_000_000
 
 
@@ -59,8 +63,9 @@ class NatsSubscription:
         self._consumer = config.durable_name or ""
         self._deliver = deliver
         self._runtime = runtime
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, tuple[Msg, asyncio.Task[None]]] = {}
         self._expected = 0  # of the request that stands
+        self._refused = False  # nobody answers for the consumer
         self._heard = asyncio.Event()
         self._pulling: asyncio.Task[None] | None = None
 
@@ -69,6 +74,11 @@ class NatsSubscription:
         self._pulling = asyncio.get_running_loop().create_task(
             self._run(), context=contextvars.Context()
         )
+
+    def reconnected(self) -> None:
+        """The connection is a new one: no request stands."""
+        self._expected = 0
+        self._heard.set()
 
     async def lag(self) -> int:
         """Return what the consumer has not confirmed."""
@@ -82,10 +92,13 @@ class NatsSubscription:
 
     async def close(self) -> None:
         """Stop pulling; what is under way is delivered again to somebody else."""
-        tasks = [*([self._pulling] if self._pulling else []), *self._under_way.values()]
+        left = dict(self._under_way)
+        tasks = [*([self._pulling] if self._pulling else []), *(task for _, task in left.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for message, _ in left.values():
+            await self._settle(message.nak())
 
     async def _run(self) -> None:
         while True:
@@ -98,10 +111,10 @@ class NatsSubscription:
                 await self._pull(client, inbox)
             except (NatsError, TimeoutError, OSError) as error:
                 log.warning("the subscription begins again", error=str(error))
-                await self._runtime.clock.sleep(RETRY_S)
             finally:
                 if subscription:
                     await _leave(subscription)
+            await self._runtime.clock.sleep(RETRY_S)
 
     async def _make_consumer(self, client: Client) -> None:
         stream = client.jetstream()
@@ -115,8 +128,8 @@ class NatsSubscription:
     async def _pull(self, client: Client, inbox: str) -> None:
         """Keep one request standing; returns when the consumer is to be looked for again."""
         address = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
-        self._expected, silent = 0, 0
-        while True:
+        self._expected, self._refused, silent = 0, False, 0
+        while not self._refused:
             free = BATCH - len(self._under_way)
             if self._expected <= 0 and free > 0:
                 request = {
@@ -144,14 +157,16 @@ class NatsSubscription:
         if status is None:
             self._expected -= 1
             self._begin(message)
-        elif status != "100":  # no heartbeat: the request has ended
+        elif status in ENDED:
             self._expected = 0
+        elif status != HEARTBEAT:
+            self._refused = True
 
     def _begin(self, message: Msg) -> None:
         task = asyncio.get_running_loop().create_task(
             self._confirm(message), context=contextvars.Context()
         )
-        self._under_way[message.reply] = task
+        self._under_way[message.reply] = (message, task)
 
         def ended(_: asyncio.Task[None]) -> None:
             self._under_way.pop(message.reply, None)
@@ -164,9 +179,15 @@ class NatsSubscription:
             await self._deliver(message)
         except Exception as error:  # noqa: BLE001  # whatever it was, it is delivered again
             log.warning("an event could not be taken", error=type(error).__name__)
-            await message.nak(delay=AGAIN_S)
+            await self._settle(message.nak(delay=AGAIN_S))
         else:
-            await message.ack()
+            await self._settle(message.ack())
+
+    async def _settle(self, word: Awaitable[None]) -> None:
+        try:
+            await word
+        except (NatsError, OSError) as error:  # it is delivered again, in time
+            log.debug("the broker was not told", error=str(error))
 
 
 def _subjects(config: ConsumerConfig) -> list[str]:

@@ -33,7 +33,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_ADDRESS": "where services are, with {name} and {port}; default 127.0.0.1:{port}",
     "MESH_DATA_DIR": "where data is; default .data",
     "MESH_DATABASE_URL": "where databases are: postgresql://{name}:…@HOST/{name}; default STORE's",
-    "MESH_BUS_URL": "where events go, nats://HOST:PORT; default is [bus] of the configuration",
+    "MESH_BUS_URL": "where events go: nats://HOST:PORT, redis://HOST:PORT; default is [bus] url",
     "MESH_PORT_OFFSET": "is added to every port; default 0",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",

@@ -171,13 +171,19 @@ def open_bus(url: str, runtime: Runtime, secret: str, name: str) -> Bus:
         ConfigError: there is no adapter for that URL, or it is not installed.
     """
     scheme = url.partition("://")[0]
-    if scheme != "nats":
-        raise ConfigError(f"bus {scheme}://: nats:// is known")
     try:
-        from ..events.nats import NatsBus
+        if scheme == "nats":
+            from ..events.nats import NatsBus
+
+            token = make_token(secret, "nats") if secret else ""
+            return NatsBus(url, runtime, token=token, name=name)
+        if scheme in ("redis", "rediss"):
+            from ..events.redis import RedisBus
+
+            return RedisBus(url, runtime, name=name)
     except ImportError as error:
         raise ConfigError(f"the bus needs a package that is not there: {error.name}") from None
-    return NatsBus(url, runtime, token=make_token(secret, "nats") if secret else "", name=name)
+    raise ConfigError(f"bus {scheme}://: nats://, redis:// and rediss:// are known")
 
 
 _OWN_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -172,6 +172,43 @@ async def test_a_group_goes_on_where_it_stopped(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("broker", REAL, indirect=True)
+async def test_what_a_member_took_and_never_confirms_is_anothers(broker: Broker) -> None:
+    bus = broker.bus(ack_wait_s=1)
+    took, other = Reader(), Reader()
+
+    async def hold(event: Event) -> None:
+        await took.deliver(event)
+        await asyncio.Event().wait()
+
+    await bus.subscribe("group", [TOPIC], hold)
+    for version in range(1, 6):
+        await publish(bus, thing(version=version))
+    await took.until(5)
+    await bus.subscribe("group", [TOPIC], other.deliver)
+    await other.until(5)
+    assert set(other.versions()) == set(range(1, 6))
+    await bus.close()
+
+
+@pytest.mark.parametrize("broker", REAL, indirect=True)
+async def test_what_is_under_way_when_a_member_leaves_is_anothers_at_once(broker: Broker) -> None:
+    bus = broker.bus(ack_wait_s=3600)
+    took, other = Reader(), Reader()
+
+    async def hold(event: Event) -> None:
+        await took.deliver(event)
+        await asyncio.Event().wait()
+
+    leaving = await bus.subscribe("group", [TOPIC], hold)
+    await publish(bus, thing())
+    await took.until(1)
+    await leaving.close()
+    await bus.subscribe("group", [TOPIC], other.deliver)
+    await other.until(1)
+    await bus.close()
+
+
+@pytest.mark.parametrize("broker", REAL, indirect=True)
 async def test_nothing_is_lost_when_the_broker_is_killed(broker: Broker, bus: Bus) -> None:
     reader = Reader()
     await bus.subscribe("survivors", [TOPIC], reader.deliver)

