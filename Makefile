@@ -22,6 +22,8 @@ SEED ?= 1
 PYTEST_FLAGS ?=
 BROWSER ?=
 DATA ?=
+SEEDS ?= 1000
+START ?= 0
 
 # Caches stay in one ignored folder.
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
@@ -39,7 +41,7 @@ help: ## what there is (this)
 	@printf 'Usage: make TARGET [KNOB=value]\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /  { printf "  %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nKnobs\n'
-	@printf '  %-14s%-8s%s\n' \
+	@printf '  %-14s%-9s%s\n' \
 	  ORDERS  run     'how many real orders to place after the start; 0: none (default: the first trading day)' \
 	  JAEGER  run     '1: traces go to the real Jaeger, built first (default: the embedded trace store)' \
 	  STORE   run     'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \
@@ -50,6 +52,7 @@ help: ## what there is (this)
 	  KILLS   soak    'how many processes to kill (default: 200); it takes about 2.5 s each' \
 	  SEED    soak    'which ones, when, and under which orders (default: 1)' \
 	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
+	  SEEDS   simulate 'how many seeds to run (default: 1000); START: the first of them (default: 0)' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
 	  DATA    clean   '1: delete .data (databases and logs) as well' \
 	  PYTHON  all     'the Python, 3.11 or newer, that .venv is made with (default: python3)'
@@ -75,6 +78,10 @@ audit: .venv/.run ## what happened to the payment of ORDER; without one: are the
 .PHONY: soak
 soak: $(DEV) ## kill processes at random under real orders, KILLS times, and add up the books
 	@$(PY) -m tests.soak --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+.PHONY: simulate
+simulate: $(DEV) ## the whole system from seeds, with everything going wrong that can, on all cores
+	@PYTHONHASHSEED=0 $(PY) -m mesh.testing tests.simulation.shop:Shop --seeds $(SEEDS) --start $(START) $(ARGS)
 
 # The simulation replays a seed only if sets of strings have one order: hence the hash seed.
 .PHONY: test

@@ -21,8 +21,9 @@ from .port import Bus, BusError, Event
 
 #: Aggregates whose events are under way at the same time.
 BATCH = 256
-#: The relay looks at least this often: another replica's commit may have gone unnoticed.
-POLL_S = 1.0
+#: The relay looks at least this often while events wait, or where a replica's commit may have gone
+#: unnoticed; else seldom.
+POLL_S, IDLE_S = 1.0, 30.0
 LEASE = "relay"
 LEASE_S = 15.0
 BACKOFF = Backoff(base_s=0.1, max_s=5.0)
@@ -44,6 +45,7 @@ class Relay:
         self._held_until = 0.0
         self._ask_at = 0.0
         self._failures = 0
+        self._idle_s = POLL_S
 
     def start(self) -> None:
         """Relay from now on."""
@@ -67,7 +69,7 @@ class Relay:
                     if delay_s:
                         await self._runtime.clock.sleep(delay_s)
                     elif not moved:
-                        await _first(changed, POLL_S)
+                        await _first(changed, self._idle_s)
                 except StorageError as error:
                     log.error("the relay cannot read its outbox", error=str(error))
                     await self._runtime.clock.sleep(BACKOFF.max_s)
@@ -85,6 +87,7 @@ class Relay:
         self._metrics.outbox_oldest.set(
             max(0.0, self._runtime.clock.wall() - events[0].time) if events else 0.0
         )
+        self._idle_s = POLL_S if events or self._store.shared else IDLE_S
         if not events or not await self._is_ours():
             return False
         published = await asyncio.gather(*(self._publish(event) for event in events))

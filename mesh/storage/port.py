@@ -87,7 +87,12 @@ def check_texts(params: Sequence[Any]) -> None:
 
 
 class Store(Protocol):
-    """A database of one service."""
+    """A database of one service.
+
+    If it is `shared`, other processes commit to it too, and `changed` may miss some of that.
+    """
+
+    shared: bool
 
     async def write(self, work: Work[T]) -> T:
         """Run *work* in a transaction of its own and return its result once it is durable.

@@ -79,6 +79,8 @@ class SqliteStore:
         StorageError: another process has the file open, it is no database, or a migration fails.
     """
 
+    shared = False
+
     def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
         self._name = path.name
         self._runtime = runtime

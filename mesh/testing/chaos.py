@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
+from .bus import BROKER
 from .draws import Draws
 from .faults import Faults, Point
 from .network import Message
@@ -48,7 +49,7 @@ class Chaos(Faults):
             cluster.rekindle(name)
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self.traffic.cut_now_and_then(["outside", *cluster.names])),
+            loop.create_task(self.traffic.cut_now_and_then(["outside", *cluster.names, BROKER])),
             loop.create_task(self._set_clocks_now_and_then(cluster.names)),
         ]
 
@@ -81,9 +82,12 @@ class Chaos(Faults):
         self._draws.note(f"{point.node} dies {place}")
         return True
 
-    def steps_to_live(self, node: str) -> int:
-        """After how many steps *node*, which is just starting, dies wherever it is; -1: never."""
+    def starts(self, node: str) -> None:
+        """A life of *node* begins."""
         self._draws.note(f"{node} starts")
+
+    def steps_to_live(self, node: str) -> int:
+        """After how many steps *node* dies wherever it is; -1: never."""
         mean = self.rates.steps_to_live
         if not (self.raging and mean):
             return -1

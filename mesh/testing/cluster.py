@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from ..call import Principal
 from ..client import Channel, Policy
+from ..events.memory import MemoryBus
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
 from ..runtime.clock import Runtime
@@ -28,6 +29,7 @@ from ..server import Application
 from ..service import Service
 from ..storage.port import StorageError
 from ..storage.sqlite import SqliteStore
+from .bus import NodeBus
 from .databases import schema_of
 from .faults import Faults, Point
 from .life import Life
@@ -42,7 +44,10 @@ SECRET = "of this test"  # noqa: S105
 
 
 class Cluster:
-    """The services of *services*, by name, with their databases in *folder*."""
+    """The services of *services*, by name, with their databases in *folder*.
+
+    With *bus* they have a broker, which outlives them; without, events wait in the outboxes.
+    """
 
     def __init__(
         self,
@@ -51,9 +56,10 @@ class Cluster:
         faults: Faults | None = None,
         roles: Mapping[str, set[str]] | None = None,
         seed: int = 0,
+        bus: bool = False,
     ) -> None:
         self.faults = faults or Faults()
-        self._services = services
+        self.services = services
         self._folder = folder
         self._seed = seed
         roles = roles or {}
@@ -61,6 +67,7 @@ class Cluster:
         self._identities = Identities(SECRET, known, anonymous=LOCAL)
         self.runtime = Runtime(VirtualClock(), self._random("outside"), _inline)
         self.network = Network(self.runtime, lambda: self.faults, self._point)
+        self._broker = MemoryBus(self.runtime) if bus else None
         tracer = self._tracer("outside")
         self._outside = Node(runtime=self.runtime, metrics=_unread(), tracer=tracer)
         self._alive: dict[str, Life] = {}
@@ -69,7 +76,7 @@ class Cluster:
 
     async def start(self) -> None:
         """Start every node."""
-        for name in self._services:
+        for name in self.services:
             await self._boot(name)
 
     def channel(self, target: str, policy: Policy | None = None) -> Any:
@@ -79,12 +86,12 @@ class Cluster:
     @property
     def names(self) -> list[str]:
         """The nodes' names."""
-        return list(self._services)
+        return list(self.services)
 
     @property
     def complete(self) -> bool:
         """Whether every node is up."""
-        return self._alive.keys() == self._services.keys()
+        return self._alive.keys() == self.services.keys()
 
     def rekindle(self, name: str) -> None:
         """Ask the faults anew when *name* dies."""
@@ -130,13 +137,23 @@ class Cluster:
     def _boot(self, name: str) -> asyncio.Task[None]:
         """Begin a life of *name*."""
         self._lives[name] += 1
+        self.faults.starts(name)
         life = self._alive[name] = Life(name, self.faults.steps_to_live(name), self._burnt_out)
+        self._build(life)
         task = asyncio.get_running_loop().create_task(self._live(life), context=context_of(life))
         task.add_done_callback(_check_started, context=Context())
         return task
 
     async def _live(self, life: Life) -> None:
-        """Start as `mesh run` does: open the database, serve, take up what was left unfinished."""
+        """Serve, and take up what was left unfinished, as `mesh run` does."""
+        self.network.join(life)
+        try:
+            await life.application.resume()
+        except StorageError:
+            self.kill(life.name)  # a process that cannot start ends, and is started again
+
+    def _build(self, life: Life) -> None:
+        """Open the database, and put the stacks together."""
         name = life.name
 
         async def commit(function: Callable[[], T]) -> T:
@@ -145,9 +162,10 @@ class Cluster:
             await self._point(life, Point(name, "commit", after=True))
             return result
 
-        service = self._services[name]
+        service = self.services[name]
         clock = VirtualClock(lambda: self.faults.skew_s(name))
         which = f"{name}/{self._lives[name]}"
+        life.network = self.network
         life.runtime = Runtime(clock, self._random(which), commit)
         life.store = SqliteStore(self._folder / f"{name}.db", life.runtime, schema_of(service))
         node = Node(
@@ -159,7 +177,7 @@ class Cluster:
             token=make_token(SECRET, name),
             instance=name,
         )
-        transport = NodeTransport(self.network, life, self._point)
+        transport = NodeTransport(self.network, life)
 
         def connect(target: str, policy: Policy = INSIDE) -> Channel:
             return Channel(node, target, [target], transport, policy)
@@ -167,12 +185,8 @@ class Cluster:
         def connect_once(target: str) -> Channel:
             return connect(target, replace(INSIDE, retry=None))
 
-        life.application = Application(node, service, life.store, connect, connect_once)
-        self.network.join(life)
-        try:
-            await life.application.resume()
-        except StorageError:
-            self.kill(name)  # a process that cannot start ends, and is started again
+        bus = NodeBus(self._broker, self.network, life) if self._broker else None
+        life.application = Application(node, service, life.store, connect, connect_once, bus)
 
     def _random(self, which: str) -> Random:
         return Random(f"{self._seed}/{which}")  # noqa: S311  # a seed is the point

@@ -32,8 +32,11 @@ class Faults:
         """Whether *point*'s node dies here."""
         return False
 
+    def starts(self, node: str) -> None:
+        """A life of *node* begins."""
+
     def steps_to_live(self, node: str) -> int:
-        """After how many steps *node*, which is just starting, dies wherever it is; -1: never."""
+        """After how many steps *node* dies wherever it is; -1: never."""
         return -1
 
     def down_s(self, node: str) -> float:

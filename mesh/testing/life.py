@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..runtime.clock import Runtime
 from ..server import Application
 from ..storage.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from .network import Network
 
 
 @dataclass(eq=False)
@@ -23,6 +26,9 @@ class Life:
     runtime: Runtime = field(init=False)
     store: SqliteStore = field(init=False)
     application: Application = field(init=False)
+    network: Network = field(init=False)
+    #: What is told of its death.
+    mourners: list[Callable[[], None]] = field(default_factory=list)
     #: The answers that somebody waits for.
     owed: dict[asyncio.Future[Any], None] = field(default_factory=dict)
 

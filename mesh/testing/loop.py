@@ -14,6 +14,7 @@ import gc
 import heapq
 import itertools
 import sys
+import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from random import Random
@@ -225,7 +226,9 @@ def _ignoring_unraisable() -> Iterator[None]:
     """What abandoned code does when it is dropped is nobody's concern."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # coroutines that were never awaited
+            yield
     finally:
         sys.unraisablehook = hook
 

@@ -30,39 +30,51 @@ class Gone(Unavailable):
 
 
 class Message:
+    """Something on its way from *caller* to *target*; a caller "" is outside the cluster."""
+
+    def __init__(self, caller: str, target: str, method: str, key: str = "") -> None:
+        self.caller = caller
+        self.target = target
+        self.method = method
+        self.key = key
+        #: What the caller waits for.
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        """Let the caller have *error*, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def succeed(self, answered: Any) -> None:
+        """Let the caller have its answer, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_result(answered)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+
+
+class CallMessage(Message):
     """A call as it was sent.
 
-    `caller` is a node's name, "" from outside the cluster. `timeout_s` is what was left of its
-    time; as in gRPC, the server counts it from when the message arrives.
+    `timeout_s` is what was left of its time; as in gRPC, the server counts it from when the
+    message arrives.
     """
 
     def __init__(self, caller: str, call: Call, timeout_s: float | None) -> None:
-        self.caller = caller
-        self.target = call.address
+        super().__init__(caller, call.address, call.method.name, call.key)
         self.call = call
         self.timeout_s = timeout_s
         self._request = call.request.SerializeToString()
         self._metadata = outgoing(call)
-        #: What the caller waits for.
-        self.answer: asyncio.Future[bytes | Status] = asyncio.get_running_loop().create_future()
         #: Who works on it; more than one if it was delivered more than once.
         self.served: list[asyncio.Task[None]] = []
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return self.call.method.name
 
     def arrive(self, runtime: Runtime) -> Call:
         """Return the call as a server gets it."""
         method = self.call.method
         request = method.request_type.FromString(self._request)
         return incoming(method, request, dict(self._metadata), self.timeout_s, runtime)
-
-    def fail(self, error: MeshError) -> None:
-        """Let the caller have *error*, if it still waits."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
     def cancel(self) -> None:
         """Let whoever works on it know that nobody waits any more."""
@@ -86,10 +98,10 @@ class Network(MemoryNetwork):
         point: Callable[[Life, Point], Awaitable[None]],
     ) -> None:
         super().__init__(runtime)
-        self._faults = faults
-        self._point = point
+        self.faults = faults
+        self.point = point
         self._lives: dict[str, Life] = {}
-        #: The calls that somebody waits for.
+        #: What somebody waits for.
         self.flights: dict[Message, None] = {}
 
     def join(self, life: Life) -> None:
@@ -105,6 +117,8 @@ class Network(MemoryNetwork):
         for waiting in life.owed:
             if not waiting.done():
                 waiting.set_exception(Gone(f"{life.name} is gone"))
+        for tell in life.mourners:
+            tell()
         for message in [m for m in self.flights if m.caller == life.name]:
             del self.flights[message]
             message.cancel()
@@ -112,37 +126,44 @@ class Network(MemoryNetwork):
     async def exchange(self, caller: str, call: Call) -> Any:
         """Send *call*, and wait for its answer until its deadline."""
         loop = asyncio.get_running_loop()
-        message = Message(caller, call, remaining_s(call, loop.time()))
-        self.flights[message] = None
-        loop.create_task(self._carry(message), context=context_of(None))  # noqa: RUF006  # the loop keeps it
+        message = CallMessage(caller, call, remaining_s(call, loop.time()))
         timer = None
         if message.timeout_s is not None:
             late = DeadlineExceeded(f"no reply of {call.method.full_name} in time")
             timer = loop.call_later(message.timeout_s, message.fail, late)
         try:
-            answered = await message.answer
+            answered = await self.pass_on(message, functools.partial(self._deliver, message))
         except asyncio.CancelledError:
             message.cancel()
             raise
         finally:
             if timer:
                 timer.cancel()
-            self.flights.pop(message, None)
         if isinstance(answered, Status):
             raise from_status(answered)
         return call.method.reply_type.FromString(answered)
 
-    async def _carry(self, message: Message) -> None:
-        deliver = self._faults().deliver
+    async def pass_on(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
+        """Let the faults deliver *message* by *send*; return what becomes of it."""
+        self.flights[message] = None
+        carrying = self._carry(message, send)
+        asyncio.get_running_loop().create_task(
+            carrying, context=context_of(None)
+        )  # the loop keeps it
         try:
-            answered = await deliver(message, functools.partial(self._deliver, message))
-        except MeshError as error:
+            return await message.answer
+        finally:
+            self.flights.pop(message, None)
+
+    async def _carry(self, message: Message, send: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            answered = await self.faults().deliver(message, send)
+        except Exception as error:  # noqa: BLE001  # it is the sender's
             message.fail(error)
         else:
-            if not message.answer.done():
-                message.answer.set_result(answered)
+            message.succeed(answered)
 
-    async def _deliver(self, message: Message) -> bytes | Status:
+    async def _deliver(self, message: CallMessage) -> bytes | Status:
         """Let whoever lives at the target now work on *message*; return the answer.
 
         Raises:
@@ -175,7 +196,7 @@ class Network(MemoryNetwork):
         step: Callable[[], Awaitable[Any]],
         context: Context,
         timeout_s: float | None,
-        message: Message | None = None,
+        message: CallMessage | None = None,
     ) -> bytes | Status | None:
         """Let the life of *context* take *step*, until the time is over or it dies."""
         life = cast("Life", context[running_as])
@@ -188,7 +209,7 @@ class Network(MemoryNetwork):
                 reply = await answer(step)
             except asyncio.CancelledError:
                 reply = Status(code=StatusCode.CANCELLED.value[0], message="cancelled")
-            await self._point(life, Point(life.name, "reply", call.method.full_name))
+            await self.point(life, Point(life.name, "reply", call.method.full_name))
             if not answered.done():
                 answered.set_result(reply)
 
@@ -209,28 +230,22 @@ class Network(MemoryNetwork):
 class NodeTransport:
     """The network as the life of a node has it; without one, as the outside has it."""
 
-    def __init__(
-        self,
-        network: Network,
-        life: Life | None = None,
-        point: Callable[[Life, Point], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, network: Network, life: Life | None = None) -> None:
         self._network = network
         self._life = life
-        self._point = point
 
     async def unary(self, call: Call) -> Any:
         """Send, unless the node dies first."""
-        if self._life is None or self._point is None:
+        if self._life is None:
             return await self._network.exchange("", call)
-        name, method = self._life.name, call.method.full_name
-        await self._point(self._life, Point(name, "send", method))
+        passing, life, method = self._network.point, self._life, call.method.full_name
+        await passing(life, Point(life.name, "send", method))
         try:
-            reply = await self._network.exchange(name, call)
+            reply = await self._network.exchange(life.name, call)
         except MeshError:
-            await self._point(self._life, Point(name, "send", method, after=True))
+            await passing(life, Point(life.name, "send", method, after=True))
             raise
-        await self._point(self._life, Point(name, "send", method, after=True))
+        await passing(life, Point(life.name, "send", method, after=True))
         return reply
 
     def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

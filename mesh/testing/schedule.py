@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeAlias
+
+#: The kind of what a simulation's clients do; it is no fault, and may be left out like one.
+CLIENT = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +37,38 @@ class Fault:
         return f"{self.at_s:9.3f} s  {self.kind}: {self.where}, occasion {self.number}{detail}"
 
 
+#: Decides which of the faults that are drawn happen.
+Happens: TypeAlias = Callable[[Fault], bool]
+
+
+def everything(fault: Fault) -> bool:
+    """All faults happen."""
+    return True
+
+
+def nothing(fault: Fault) -> bool:
+    """No fault happens; clients do all that they have in mind."""
+    return fault.kind == CLIENT
+
+
+def only(ids: Iterable[str]) -> Happens:
+    """Only the faults, and only what clients do, with these ids."""
+    chosen = frozenset(ids)
+    return lambda fault: fault.id in chosen
+
+
 class Schedule:
-    """The faults of one run.
+    """The faults of one run."""
 
-    Args:
-        only: the ids of the faults that may happen; None: all.
-    """
-
-    def __init__(self, only: Iterable[str] | None = None) -> None:
-        self._only: Collection[str] | None = None if only is None else frozenset(only)
+    def __init__(self, happens: Happens = everything) -> None:
+        self._happens = happens
         self.faults: list[Fault] = []
         #: How often each (kind of fault, method) met: the fault while the method was under way.
         self.met: Counter[tuple[str, str]] = Counter()
 
     def admits(self, fault: Fault, methods: Iterable[str] = ()) -> bool:
         """Whether *fault*, which was drawn, happens. It meets the calls of *methods*."""
-        if self._only is not None and fault.id not in self._only:
+        if not self._happens(fault):
             return False
         self.faults.append(fault)
         for method in methods:

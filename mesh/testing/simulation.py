@@ -17,33 +17,35 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import MeshError, Outcome
-from ..saga.records import TERMINAL
-from ..saga.v1.saga_pb2 import Saga
 from ..service import Service
-from ..storage.port import Tx
 from .chaos import Chaos
 from .cluster import Cluster
 from .databases import lay_out, memory_folder
 from .draws import Draws
+from .endings import lost_events, open_ends
 from .loop import LivelockError, SimulatedLoop
-from .schedule import Chronicle, Fault, Schedule
+from .schedule import CLIENT, Chronicle, Fault, Happens, Schedule, everything
 
 T = TypeVar("T")
 
 #: Whatever was begun ends within this time of the faults' end.
-PATIENCE_S = 7200.0
+PATIENCE_S = 1800.0
 
 
 class Simulation:
-    """What is simulated: make a subclass, and one instance of it is made for each seed."""
+    """What is simulated: make a subclass, and one instance of it is made for each seed.
+
+    Draw in the constructor all that clients are going to do: then it stays what it is whichever
+    faults are left out.
+    """
 
     services: ClassVar[Mapping[str, Service[Any]]]
     roles: ClassVar[Mapping[str, set[str]]] = {}
 
-    def __init__(self, cluster: Cluster, random: Random) -> None:
+    def __init__(self, cluster: Cluster, random: Random, schedule: Schedule) -> None:
         self.cluster = cluster
-        #: For what clients do. It is the same whatever goes wrong.
         self.random = random
+        self._schedule = schedule
 
     async def prepare(self) -> None:
         """Set the scene. Nothing goes wrong yet."""
@@ -55,6 +57,10 @@ class Simulation:
     async def problems(self) -> Iterable[str]:
         """Return what is not as it must be, now that everything has come to its end."""
         raise NotImplementedError
+
+    def happens(self, what: str) -> bool:
+        """Whether clients do *what*: they do, unless it is being left out of a replay."""
+        return self._schedule.admits(Fault(CLIENT, what, 1))
 
     async def sleep(self, delay_s: float) -> None:
         """Wait."""
@@ -87,52 +93,48 @@ class Result:
     fingerprint: str
     steps: int
     virtual_s: float
-    kills: int
     faults: list[Fault]
     met: Counter[tuple[str, str]]
     story: list[str] = field(default_factory=list)
 
 
 def run_seed(
-    simulation: type[Simulation],
-    seed: int,
-    only: Iterable[str] | None = None,
-    told: bool = False,
+    simulation: type[Simulation], seed: int, happens: Happens = everything, told: bool = False
 ) -> Result:
     """Run one seed.
 
     Args:
         simulation: of what.
         seed: which run.
-        only: the ids of the faults that may happen; None: all that the seed has.
+        happens: which of the seed's faults do.
         told: whether the story is to be told.
     """
     loop = SimulatedLoop(Random(f"{seed}/turns"))  # noqa: S311  # a seed is the point
-    schedule, chronicle = Schedule(only), Chronicle(told)
+    schedule, chronicle = Schedule(happens), Chronicle(told)
     chaos = Chaos(Draws(seed, loop, schedule, chronicle))
     with memory_folder() as folder, _uncollected():
         lay_out(simulation.services, folder)
-        cluster = Cluster(simulation.services, folder, chaos, simulation.roles, seed)
-        run = _Run(simulation(cluster, Random(f"{seed}/clients")), cluster, chaos)  # noqa: S311
+        cluster = Cluster(simulation.services, folder, chaos, simulation.roles, seed, bus=True)
+        clients = Random(f"{seed}/clients")  # noqa: S311
+        run = _Run(simulation(cluster, clients, schedule), cluster, chaos)
         try:
             problems = loop.run(run.to_the_end())
         except LivelockError as error:
             problems = [str(error)]
+        finally:
+            cluster.abandon()
+            loop.close()
         problems += [f"a callback raised {error!r}" for error in loop.errors]
-        result = Result(
-            seed=seed,
-            problems=problems,
-            fingerprint=chronicle.fingerprint(),
-            steps=loop.steps,
-            virtual_s=loop.time(),
-            kills=cluster.kills,
-            faults=schedule.faults,
-            met=schedule.met,
-            story=chronicle.lines,
-        )
-        cluster.abandon()
-        loop.close()
-    return result
+    return Result(
+        seed=seed,
+        problems=problems,
+        fingerprint=chronicle.fingerprint(),
+        steps=loop.steps,
+        virtual_s=loop.time(),
+        faults=schedule.faults,
+        met=schedule.met,
+        story=chronicle.lines,
+    )
 
 
 @dataclass
@@ -159,7 +161,7 @@ class _Run:
             return [f"a client got {error}"]
         if open_ends := await self._settle():
             return open_ends
-        return list(await self.simulation.problems())
+        return [*await lost_events(self.cluster), *await self.simulation.problems()]
 
     async def _settle(self) -> list[str]:
         """Wait until everything that was begun has ended; return what has not."""
@@ -174,24 +176,7 @@ class _Run:
     async def _open_ends(self) -> list[str]:
         late = self.chaos.traffic.in_the_air
         found = [f"{late} messages are on their way"] * bool(late)
-        if not self.cluster.complete:
-            return [*found, "a node is down"]
-        for name in self.cluster.names:
-            found += [f"{name}: {what}" for what in await self.cluster.store(name).read(_open)]
-        return found
-
-
-async def _open(tx: Tx) -> list[str]:
-    """Return what one database says is not at its end."""
-    placeholders = ", ".join(str(int(state)) for state in TERMINAL)
-    sagas = await tx.execute(
-        f"SELECT name, key, state FROM mesh_sagas WHERE state NOT IN ({placeholders})"  # noqa: S608
-    )
-    effects = await tx.execute("SELECT method, key FROM mesh_effects")
-    return [
-        *(f"saga {name} of {key!r} is {Saga.State.Name(state)}" for name, key, state in sagas),
-        *(f"effect {method} of {key!r} is open" for method, key in effects),
-    ]
+        return found + await open_ends(self.cluster)
 
 
 @contextlib.contextmanager

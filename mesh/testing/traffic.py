@@ -16,7 +16,7 @@ from .draws import Draws
 from .network import Gone, Message
 
 #: What is delayed arrives before this.
-DELAY_MAX_S = 2000.0
+DELAY_MAX_S = 120.0
 
 _LATER = ("repeat", "delayed request", "delayed reply")
 
@@ -155,7 +155,7 @@ class Traffic:
             self._draws.meet(kind, message.method)
 
     def _say(self, message: Message, what: str, more: str = "") -> None:
-        key = f" [{message.call.key}]" * bool(message.call.key)
+        key = f" [{message.key}]" * bool(message.key)
         who = f"{message.caller or 'outside'} {what} {message.target}"
         self._draws.note(f"{who}: {message.method}{key} {more}".rstrip())
 

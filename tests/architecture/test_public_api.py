@@ -38,6 +38,9 @@ SURFACE: dict[str, list[str] | None] = {
     ],
     "mesh.testing.cluster": ["Cluster", "Faults", "Point"],
     "mesh.testing.loop": ["run_virtual"],
+    "mesh.testing.simulation": ["Result", "Simulation", "run_seed"],
+    "mesh.testing.campaign": ["Report", "simulate"],
+    "mesh.testing.outside": ["reach"],
 }
 
 

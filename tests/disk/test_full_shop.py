@@ -13,7 +13,7 @@ import pytest
 from mesh.metadata import UNDO_OF
 from mesh.testing.cluster import Faults
 from mesh.testing.loop import run_virtual
-from mesh.testing.network import Message
+from mesh.testing.network import CallMessage, Message
 from tests.disk.disk import Disk
 from tests.e2e.books import check
 from tests.saga.orders import DECIDED, close, order_everything, states
@@ -44,7 +44,7 @@ class FullDisk(Faults):
             await close(shop)
 
     async def deliver(self, message: Message, send: Callable[[], Awaitable[Any]]) -> Any:
-        undoing = UNDO_OF in message.call.metadata
+        undoing = isinstance(message, CallMessage) and UNDO_OF in message.call.metadata
         if self._writes == math.inf and undoing and message.target == self._service:
             self._writes = 1
         return await send()

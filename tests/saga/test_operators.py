@@ -16,7 +16,7 @@ from mesh.saga.v1 import saga_pb2 as pb
 from mesh.saga.v1.saga_pb2_grpc import SagaServiceStub
 from mesh.testing.cluster import SECRET, Faults
 from mesh.testing.loop import run_virtual
-from mesh.testing.network import Message
+from mesh.testing.network import CallMessage, Message
 from shop.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 from tests.saga.shop import SCENARIOS, Scenario, Shop
 
@@ -38,11 +38,12 @@ class Lying(Faults):
         self.method: str | None = method
         self._error = error
         self._delivered = delivered
-        self.seen: list[Message] = []
+        self.seen: list[CallMessage] = []
 
     async def deliver(self, message: Message, send: Send) -> Any:
         if message.method != self.method:
             return await send()
+        assert isinstance(message, CallMessage)
         self.seen.append(message)
         if self._delivered:
             await send()

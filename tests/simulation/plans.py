@@ -48,16 +48,35 @@ class Plan:
     @property
     def impossible(self) -> bool:
         """Whether it must be refused, whatever else happens."""
-        return (
-            self.user_id in (SUSPENDED, ABROAD, UNKNOWN)
-            or self.token == DECLINED
-            or any(quantity > item.stock for item, quantity in self.lines)
+        return self.user_id in (SUSPENDED, ABROAD, UNKNOWN) or self.token == DECLINED
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """More of an item comes in."""
+
+    number: int
+    item: Item
+    quantity: int
+    at_s: float
+
+
+def draw_deliveries(random: Random, items: list[Item], horizon_s: float) -> list[Delivery]:
+    """A few, some of them when everything is long over."""
+    return [
+        Delivery(
+            number=number,
+            item=random.choice(items),
+            quantity=random.randint(1, 5),
+            at_s=random.uniform(0.0, horizon_s * random.choice((1, 1, 5))),
         )
+        for number in range(random.choice((0, 1, 3)))
+    ]
 
 
 def draw_items(random: Random) -> list[Item]:
     """A few things, scarce ones among them."""
-    stocks = [random.choice((1, 2, 5, 20)) for _ in range(random.randint(1, 4))]
+    stocks = [random.choice((0, 1, 1, 2, 5, 20)) for _ in range(random.randint(1, 4))]
     return [
         Item(f"THING-{number}", random.randint(1, 9999), stock)
         for number, stock in enumerate(stocks)
@@ -66,6 +85,7 @@ def draw_items(random: Random) -> list[Item]:
 
 def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan]:
     """A handful of orders to some dozens, within *horizon_s*."""
+    soon_s = random.choice((0.1, 1.0, 5.0))
     return [
         Plan(
             order_id=f"o-{number}",
@@ -77,7 +97,7 @@ def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan
             tries=random.choice((1, 2, 1000, 1000)),
             twin=random.random() < 0.15,
             impostor=random.random() < 0.05,
-            cancel_s=random.expovariate(1 / 3.0) if random.random() < 0.3 else None,
+            cancel_s=random.expovariate(1 / soon_s) if random.random() < 0.4 else None,
         )
         for number in range(random.choice((1, 3, 6, 10, 20, 30)))
     ]

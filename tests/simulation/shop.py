@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from random import Random
+from typing import ClassVar
 
 from google.type.money_pb2 import Money
 from google.type.postal_address_pb2 import PostalAddress
 
 from mesh.client import Policy
 from mesh.errors import Refused
+from mesh.metadata import KEY
 from mesh.testing.cluster import Cluster
+from mesh.testing.schedule import Schedule
 from mesh.testing.simulation import Simulation
+from services.analytics.service import service as analytics
 from shop.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from shop.orchestrator.v1 import orchestrator_pb2 as pb
 from shop.orchestrator.v1 import orchestrator_pb2_grpc
 from shop.user.v1 import user_pb2, user_pb2_grpc
 from tests.saga.shop import ROLES, SERVICES
 from tests.simulation.books import read_books
-from tests.simulation.plans import SUSPENDED, USERS, Plan, draw_items, draw_plans
+from tests.simulation.plans import (
+    SUSPENDED,
+    USERS,
+    Delivery,
+    Plan,
+    draw_deliveries,
+    draw_items,
+    draw_plans,
+)
+from tests.simulation.post import NOTIFICATION
 
 PLACED, CANCELLED = pb.PlaceOrderResponse, pb.CancelOrderResponse
-HORIZON_S = 20.0
+HORIZON_S = 6.0
 
 
 class Shop(Simulation):
     """Customers place orders on scarce goods, and cancel some of them."""
 
-    services = SERVICES
+    services: ClassVar = {**SERVICES, "notification": NOTIFICATION, "analytics": analytics}
     roles = ROLES
 
-    def __init__(self, cluster: Cluster, random: Random) -> None:
-        super().__init__(cluster, random)
+    def __init__(self, cluster: Cluster, random: Random, schedule: Schedule) -> None:
+        super().__init__(cluster, random, schedule)
         self.items = draw_items(random)
         self.plans = draw_plans(random, self.items, HORIZON_S)
+        self.deliveries = draw_deliveries(random, self.items, HORIZON_S)
         #: What customers were told, by order: never to be taken back.
         self.promised: dict[str, str] = {}
         self.broken: list[str] = []
+        self.received = Counter({item.sku: item.stock for item in self.items})
         channel = cluster.channel("orchestrator", Policy(timeout_s=8.0))
+        self.shelves = inventory_pb2_grpc.InventoryServiceStub(cluster.channel("inventory"))
         self.orders = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
 
     async def prepare(self) -> None:
@@ -57,25 +74,27 @@ class Shop(Simulation):
                 )
             )
         await users.SuspendUser(user_pb2.SuspendUserRequest(user_id=SUSPENDED))
-        shelves = inventory_pb2_grpc.InventoryServiceStub(self.cluster.channel("inventory"))
         for item in self.items:
             price = Money(
                 currency_code="GBP",
                 units=item.price_minor // 100,
                 nanos=item.price_minor % 100 * 10_000_000,
             )
-            await shelves.CreateItem(
+            await self.shelves.CreateItem(
                 inventory_pb2.CreateItemRequest(sku=item.sku, unit_price=price, quantity=item.stock)
             )
 
     async def act(self) -> None:
         """Let every customer do what they have in mind."""
-        await asyncio.gather(*(self._customer(plan) for plan in self.plans))
+        await asyncio.gather(
+            *(self._customer(plan) for plan in self.plans if self.happens(plan.order_id)),
+            *(self._take_in(d) for d in self.deliveries if self.happens(f"delivery {d.number}")),
+        )
 
     async def problems(self) -> Iterable[str]:
         """Compare what the services know with one another and with what was promised."""
         books = await read_books(self.cluster.channel)
-        found = [*self.broken, *books.problems(self.plans, self.items)]
+        found = [*self.broken, *books.problems(self.plans, self.received)]
         for order_id, promise in self.promised.items():
             state = books.placing.get(order_id)
             if state is None:
@@ -86,14 +105,22 @@ class Shop(Simulation):
                 found.append(f"{order_id} was said to be cancelled, and stands")
         return found
 
+    async def _take_in(self, delivery: Delivery) -> None:
+        await self.sleep(delivery.at_s)
+        sku, quantity = delivery.item.sku, delivery.quantity
+        request = inventory_pb2.RestockItemRequest(sku=sku, quantity=quantity)
+        key = (KEY, f"delivery-{delivery.number}")
+        await self.until_answered(lambda: self.shelves.RestockItem(request, metadata=[key]))
+        self.received[sku] += quantity
+
     async def _customer(self, plan: Plan) -> None:
         await self.sleep(plan.at_s)
         doing = [self._place(plan)]
-        if plan.twin:
+        if plan.twin and self.happens(f"{plan.order_id} twice"):
             doing.append(self._place(plan))
-        if plan.impostor:
+        if plan.impostor and self.happens(f"{plan.order_id} by an impostor"):
             doing.append(self._place(plan, impostor=True))
-        if plan.cancel_s is not None:
+        if plan.cancel_s is not None and self.happens(f"cancel {plan.order_id}"):
             doing.append(self._cancel(plan))
         await asyncio.gather(*doing)
 

@@ -43,6 +43,8 @@ AGAIN = Backoff(base_s=0.001, max_s=0.1)
 class PostgresStore:
     """A PostgreSQL database, open in any number of processes."""
 
+    shared = True
+
     def __init__(self, database: Database, runtime: Runtime, watch: Watch) -> None:
         self._where = database.where
         self._runtime = runtime
