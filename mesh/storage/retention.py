@@ -1,4 +1,4 @@
-"""Retention: keys, published events and finished sagas are forgotten after some time.
+"""Retention: keys, published events, finished sagas and what people did to them are forgotten.
 
 First the watermark rises, so that what is about to be deleted is refused if it comes again; then
 rows go, a few at a time with pauses, so that nobody waits for it. One process of a service does it.
@@ -64,7 +64,7 @@ class Retention:
         moment = self._runtime.clock.wall() - self._keep_s
         low = await self._store.write(functools.partial(watermark.raise_to, moment=moment))
         forgotten = await self._forget_keys(low)
-        for forget in (_forget_events, _forget_sagas):
+        for forget in (_forget_events, _forget_sagas, _forget_actions):
             while deleted := await self._store.write(functools.partial(forget, low=low)):
                 forgotten += deleted
                 await self._pause()
@@ -143,11 +143,12 @@ async def _forget_events(tx: Tx, low: float) -> int:
 
 
 async def _forget_sagas(tx: Tx, low: float) -> int:
-    """Delete a batch of old sagas that have ended; their keys stay, spent."""
+    """Delete a batch of sagas that are old, and ended long ago; their keys stay, spent."""
     rows = await tx.execute(
         "SELECT saga_id, name, key FROM mesh_sagas WHERE state IN (3, 5) AND saga_id < $1"
-        " ORDER BY saga_id LIMIT $2",
+        " AND updated_at < $2 ORDER BY saga_id LIMIT $3",
         watermark.first_key(low),
+        low,
         BATCH,
     )
     for saga_id, name, key in rows:
@@ -159,4 +160,17 @@ async def _forget_sagas(tx: Tx, low: float) -> int:
         )
         await tx.execute("DELETE FROM mesh_saga_steps WHERE saga_id = $1", saga_id)
         await tx.execute("DELETE FROM mesh_sagas WHERE saga_id = $1", saga_id)
+    return len(rows)
+
+
+async def _forget_actions(tx: Tx, low: float) -> int:
+    """Delete a batch of what people did long ago to sagas that are forgotten."""
+    rows = await tx.execute(
+        "DELETE FROM mesh_saga_actions WHERE action_id IN ("
+        "SELECT action_id FROM mesh_saga_actions AS old WHERE action_id < $1"
+        " AND NOT EXISTS (SELECT 1 FROM mesh_sagas WHERE mesh_sagas.saga_id = old.saga_id)"
+        " ORDER BY action_id LIMIT $2) RETURNING action_id",
+        watermark.first_key(low),
+        BATCH,
+    )
     return len(rows)
