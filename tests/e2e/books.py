@@ -1,15 +1,16 @@
-"""The books, recomputed from the database files alone: no service runs, no code of theirs is used.
+"""The books, recomputed from the databases alone: no service runs, no code of theirs is used.
 
-`read_books` reads the files of a system that was stopped, `faults` says what can never be right
+`read_books` reads those of a system that was stopped, `faults` says what can never be right
 about them, whatever was ordered. Amounts are in minor units; states are the contracts' names.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +22,14 @@ from shop.order.v1 import order_pb2
 from shop.payment.v1 import payment_pb2
 from shop.provider.v1 import provider_pb2
 from shop.shipping.v1 import shipping_pb2
+from tests.support.postgres import PostgresServer, free_port
 
 #: Units by SKU.
 Units: TypeAlias = Mapping[str, int]
 #: (currency, amount).
 Amount: TypeAlias = tuple[str, int]
+#: What a query finds in a service's database.
+Rows: TypeAlias = Callable[[str, str], list[tuple[Any, ...]]]
 
 #: Every service's database; `mesh_effects` is in each of them.
 DATABASES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator", "provider")
@@ -165,47 +169,49 @@ class Books:
 
 
 def read_books(data: Path) -> Books:
-    """Read the database files in the folder *data*."""
+    """Read the databases in the folder *data*."""
+    with _reading(data) as rows:
+        return _books(rows)
+
+
+def _books(rows: Rows) -> Books:
     return Books(
-        users=frozenset(id_ for (id_,) in _rows(data, "user", "SELECT user_id FROM users")),
-        orders=_orders(data),
-        charges=_charges(data),
-        payments=_payments(data),
+        users=frozenset(id_ for (id_,) in rows("user", "SELECT user_id FROM users")),
+        orders=_orders(rows),
+        charges=_charges(rows),
+        payments=_payments(rows),
         listed_payments={
             order_id: (payment_pb2.Payment.State.Name(state), (currency, amount))
-            for order_id, state, currency, amount in _rows(
-                data, "payment", "SELECT order_id, state, currency, amount_minor FROM payments"
+            for order_id, state, currency, amount in rows(
+                "payment", "SELECT order_id, state, currency, amount_minor FROM payments"
             )
         },
-        ledger=_ledger(data),
+        ledger=_ledger(rows),
         entry_numbers=tuple(
             number
-            for (number,) in _rows(
-                data, "payment", "SELECT entry_number FROM ledger_entries ORDER BY 1"
-            )
+            for (number,) in rows("payment", "SELECT entry_number FROM ledger_entries ORDER BY 1")
         ),
-        reservations=_reservations(data),
-        shipments=_shipments(data),
+        reservations=_reservations(rows),
+        shipments=_shipments(rows),
         sagas={
             (name, key): saga_pb2.Saga.State.Name(state)
-            for name, key, state in _rows(
-                data, "orchestrator", "SELECT name, key, state FROM mesh_sagas"
-            )
+            for name, key, state in rows("orchestrator", "SELECT name, key, state FROM mesh_sagas")
         },
         stock={
             sku: Stock(*places)
-            for sku, *places in _rows(
-                data, "inventory", "SELECT sku, free, reserved, shipped, received FROM stock"
+            for sku, *places in rows(
+                "inventory", "SELECT sku, free, reserved, shipped, received FROM stock"
             )
         },
-        open_effects=_count(data, "SELECT COUNT(*) FROM mesh_effects"),
-        open_keys=_count(data, f"SELECT COUNT(*) FROM mesh_keys WHERE state = {OPEN}"),
+        open_effects=_count(rows, "SELECT COUNT(*) FROM mesh_effects"),
+        open_keys=_count(rows, f"SELECT COUNT(*) FROM mesh_keys WHERE state = {OPEN}"),
     )
 
 
 def count_resumed(data: Path) -> int:
     """How many sagas a later life of the orchestrator took up: it raised their fence."""
-    ((count,),) = _rows(data, "orchestrator", "SELECT COUNT(*) FROM mesh_sagas WHERE epoch > 0")
+    with _reading(data) as rows:
+        ((count,),) = rows("orchestrator", "SELECT COUNT(*) FROM mesh_sagas WHERE epoch > 0")
     return int(count)
 
 
@@ -345,58 +351,71 @@ def _differences(one: Any, other: Any) -> Iterator[tuple[Any, Any, Any]]:
 # --- the files ------------------------------------------------------------------------------------
 
 
-def _rows(data: Path, service: str, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{data / service}.db?mode=ro", uri=True)) as database:
+@contextmanager
+def _reading(data: Path) -> Iterator[Rows]:
+    """Yield what reads the databases of a system that was stopped, whichever engine it ran on."""
+    if not (data / "postgres").exists():
+        yield lambda service, query: _rows_of_file(data / f"{service}.db", query)
+        return
+    server = PostgresServer(data / "postgres", free_port(), "")
+    server.start()
+    try:
+        yield lambda service, query: asyncio.run(server.rows(service, query))
+    finally:
+        server.stop()
+
+
+def _rows_of_file(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         return database.execute(query).fetchall()
 
 
-def _count(data: Path, query: str) -> dict[str, int]:
-    return {name: int(_rows(data, name, query)[0][0]) for name in DATABASES}
+def _count(rows: Rows, query: str) -> dict[str, int]:
+    return {name: int(rows(name, query)[0][0]) for name in DATABASES}
 
 
-def _units(data: Path, service: str, table: str) -> dict[str, Counter[str]]:
+def _units(rows: Rows, service: str, table: str) -> dict[str, Counter[str]]:
     units: dict[str, Counter[str]] = {}
-    for order_id, sku, quantity in _rows(
-        data, service, f"SELECT order_id, sku, quantity FROM {table}"
-    ):
+    for order_id, sku, quantity in rows(service, f"SELECT order_id, sku, quantity FROM {table}"):
         units.setdefault(order_id, Counter())[sku] += quantity
     return units
 
 
-def _orders(data: Path) -> dict[str, Order]:
-    units = _units(data, "order", "order_lines")
-    sums = dict(
-        _rows(
-            data,
+def _orders(rows: Rows) -> dict[str, Order]:
+    units = _units(rows, "order", "order_lines")
+    sums: dict[str, int] = dict(
+        rows(
             "order",
             "SELECT order_id, SUM(quantity * unit_minor) FROM order_lines GROUP BY order_id",
         )
     )
     return {
         order_id: Order(
-            order_pb2.Order.State.Name(state), (currency, total), sums[order_id], units[order_id]
+            order_pb2.Order.State.Name(state),
+            (currency, total),
+            int(sums[order_id]),
+            units[order_id],
         )
-        for order_id, state, currency, total in _rows(
-            data, "order", "SELECT order_id, state, currency, total_minor FROM orders"
+        for order_id, state, currency, total in rows(
+            "order", "SELECT order_id, state, currency, total_minor FROM orders"
         )
     }
 
 
-def _charges(data: Path) -> dict[str, tuple[Charge, ...]]:
-    refunds = Counter(key for (key,) in _rows(data, "provider", "SELECT charge_key FROM refunds"))
+def _charges(rows: Rows) -> dict[str, tuple[Charge, ...]]:
+    refunds = Counter(key for (key,) in rows("provider", "SELECT charge_key FROM refunds"))
     charges: dict[str, tuple[Charge, ...]] = {}
-    for key, reference, state, currency, amount in _rows(
-        data, "provider", "SELECT key, reference, state, currency, amount_minor FROM charges"
+    for key, reference, state, currency, amount in rows(
+        "provider", "SELECT key, reference, state, currency, amount_minor FROM charges"
     ):
         charge = Charge(provider_pb2.Charge.State.Name(state), (currency, amount), refunds[key])
         charges[reference] = (*charges.get(reference, ()), charge)
     return charges
 
 
-def _payments(data: Path) -> dict[str, tuple[Event, ...]]:
+def _payments(rows: Rows) -> dict[str, tuple[Event, ...]]:
     payments: dict[str, tuple[Event, ...]] = {}
-    for order_id, version, what, currency, amount, principal, correlation_id in _rows(
-        data,
+    for order_id, version, what, currency, amount, principal, correlation_id in rows(
         "payment",
         "SELECT order_id, version, what, currency, amount_minor, principal, correlation_id"
         " FROM payment_events ORDER BY order_id, version",
@@ -406,10 +425,9 @@ def _payments(data: Path) -> dict[str, tuple[Event, ...]]:
     return payments
 
 
-def _ledger(data: Path) -> dict[str, tuple[Entry, ...]]:
+def _ledger(rows: Rows) -> dict[str, tuple[Entry, ...]]:
     ledger: dict[str, tuple[Entry, ...]] = {}
-    for order_id, kind, currency, amount, debit, credit in _rows(
-        data,
+    for order_id, kind, currency, amount, debit, credit in rows(
         "payment",
         "SELECT order_id, kind, currency, amount_minor, debit_account, credit_account"
         " FROM ledger_entries ORDER BY entry_number",
@@ -420,19 +438,19 @@ def _ledger(data: Path) -> dict[str, tuple[Entry, ...]]:
     return ledger
 
 
-def _reservations(data: Path) -> dict[str, Reservation]:
-    units = _units(data, "inventory", "reservation_lines")
+def _reservations(rows: Rows) -> dict[str, Reservation]:
+    units = _units(rows, "inventory", "reservation_lines")
     return {
         order_id: Reservation(inventory_pb2.Reservation.State.Name(state), units[order_id])
-        for order_id, state in _rows(data, "inventory", "SELECT order_id, state FROM reservations")
+        for order_id, state in rows("inventory", "SELECT order_id, state FROM reservations")
     }
 
 
-def _shipments(data: Path) -> dict[str, tuple[str, Units]]:
-    units = _units(data, "shipping", "shipment_lines")
+def _shipments(rows: Rows) -> dict[str, tuple[str, Units]]:
+    units = _units(rows, "shipping", "shipment_lines")
     return {
         order_id: (shipping_pb2.Shipment.State.Name(state), units[order_id])
-        for order_id, state in _rows(data, "shipping", "SELECT order_id, state FROM shipments")
+        for order_id, state in rows("shipping", "SELECT order_id, state FROM shipments")
     }
 
 

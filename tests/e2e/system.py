@@ -258,7 +258,7 @@ def _environment(data: Path, offset: int, variables: Mapping[str, str]) -> dict[
     ours = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MESH_", "OTEL_")) and name not in ("JAEGER", "ORDERS")
+        if not name.startswith(("MESH_", "OTEL_")) and name not in ("JAEGER", "ORDERS", "STORE")
     }
     moved = {"MESH_PORT_OFFSET": str(offset), "MESH_DATA_DIR": str(data)}
     return {**ours, **moved, **variables}
