@@ -28,6 +28,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     from .backup import BackupError
 
+    if config.database:
+        raise ConfigError(
+            f"`mesh {options.command}` copies SQLite files; the databases are on PostgreSQL, which"
+            " has its own tools for that: docs/postgresql.md"
+        )
     try:
         if options.command == "backup":
             _backup(config, options.target)

@@ -16,11 +16,13 @@ import yaml
 
 from mesh import cli
 from mesh.runtime.config import ENVIRONMENT
+from mesh.storage.postgres.server import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
 MESH: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "mesh.toml").read_text())["service"]
+ENV_FILE = (ROOT / "deploy/postgres/compose.env").read_text().splitlines()
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 
 OURS = {name for name, container in CONTAINERS.items() if "build" in container}
@@ -153,6 +155,31 @@ def test_start_waits_for_health_not_for_processes(name: str) -> None:
         expected = "completed_successfully" if other in ONE_SHOT else "healthy"
         assert how == {"condition": f"service_{expected}"}, f"{name} -> {other}"
         assert not CONTAINERS[other].get("profiles"), f"{name} waits for {other}, which is optional"
+
+
+def test_every_service_gets_a_database() -> None:
+    assert set(CONTAINERS["postgres"]["environment"]["SERVICES"].split()) == set(MESH)
+
+
+def test_postgres_is_set_as_the_local_one_is() -> None:
+    program, *words = CONTAINERS["postgres"]["command"]
+    given = dict(word.split("=") for word in words if word != "-c")
+    image = ("listen_addresses", "unix_socket_directories")  # the image's own business
+    ours = {name: value for name, value in SETTINGS.items() if name not in image}
+    assert (program, given) == ("postgres", {n: v for n, v in ours.items() if "log" not in n})
+
+
+def test_with_its_env_file_postgres_starts_and_every_service_uses_it() -> None:
+    given = dict(line.split("=", 1) for line in ENV_FILE if line and not line.startswith("#"))
+    assert given["COMPOSE_PROFILES"].split(",") == CONTAINERS["postgres"]["profiles"]
+    assert all(
+        CONTAINERS[name]["environment"]["MESH_DATABASE_URL"] == "${MESH_DATABASE_URL:-}"
+        for name in SERVERS
+    )
+    default = re.escape(":-for-development-only}")
+    secret = CONTAINERS["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert re.fullmatch(rf"\$\{{POSTGRES_PASSWORD{default}", secret)
+    assert secret in given["MESH_DATABASE_URL"]
 
 
 def test_prometheus_scrapes_every_service_at_its_metrics_port() -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import yaml
 
 from mesh.runtime.clock import Runtime
 from mesh.storage.migrate import Migration
 from mesh.storage.port import NotStoredError, StorageError, Tx
 from mesh.storage.postgres import database, store
+from mesh.storage.postgres.server import programs
 from mesh.storage.postgres.store import PostgresStore
 from tests.support.postgres import FAST, PostgresServer, postgres
 
+ROOT = Path(__file__).resolve().parents[2]
 NOTES = Migration("0001_notes.sql", "CREATE TABLE notes (line TEXT NOT NULL)")
 
 
@@ -202,3 +209,59 @@ def test_it_keeps_its_data_and_gives_new_services_a_database(tmp_path: Path) -> 
             assert urlsplit(again.url("order", "order")).username == "order"
         finally:
             again.stop()
+
+
+def test_a_private_folder_is_told_to_root_and_kept_private(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        return  # the server runs as us, who may
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    command = [sys.executable, "-m", "mesh.storage.postgres.server", "--data", str(private / "pg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(r"error: as root, PostgreSQL runs as \w+, who may not enter /", done.stderr)
+    assert private.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_service_cannot_be_called_like_the_superuser(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mesh.storage.postgres.server", "--data", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--services", "user,postgres"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: a service cannot be called postgres\n")
+
+
+# --- the server of docker-compose.yml -----------------------------------------------------------
+
+
+def test_the_image_is_set_up_so_that_the_services_of_compose_get_in() -> None:
+    def value(of: str) -> str:
+        return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", of)
+
+    container = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["postgres"]
+    environment = {name: value(of) for name, of in container["environment"].items()}
+    (url,) = [
+        value(line.partition("=")[2])
+        for line in (ROOT / "deploy/postgres/compose.env").read_text().splitlines()
+        if line.startswith("MESH_DATABASE_URL=")
+    ]
+    with postgres(*FAST) as server:
+        image = {
+            "PATH": f"{programs()}:{os.environ['PATH']}",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "PGPASSFILE": str(server.data / "postgres.pgpass"),
+            "ROLE_SQL": str(ROOT / "mesh/storage/postgres/role.sql"),
+        }
+        for _ in range(2):  # again does no harm
+            subprocess.run([ROOT / "deploy/postgres/init.sh"], env=environment | image, check=True)
+        url = url.replace("@postgres:5432", f"@127.0.0.1:{server.port}")
+        for service in environment["SERVICES"].split():
+            asyncio.run(open_and_close(url.replace("{name}", service), service))
+        other = url.rpartition("/")[0].replace("{name}", "order") + "/user"
+        with pytest.raises(NotStoredError, match="permission denied"):
+            asyncio.run(open_and_close(other, "order"))
+
+
+async def open_and_close(url: str, name: str) -> None:
+    await (await opened(url, name)).close()

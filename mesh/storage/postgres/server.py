@@ -14,6 +14,7 @@ import pwd
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ class ServerError(RuntimeError):
 class Account:
     """Whom the server runs as."""
 
+    name: str
     uid: int
     gid: int
 
@@ -62,14 +64,26 @@ class Account:
     def find() -> Account:
         """Return us, or somebody else if we are root."""
         if os.geteuid() != 0:
-            return Account(os.geteuid(), os.getegid())
+            return Account("we", os.geteuid(), os.getegid())
         for name in ACCOUNTS:
             try:
                 found = pwd.getpwnam(name)
             except KeyError:
                 continue
-            return Account(found.pw_uid, found.pw_gid)
+            return Account(name, found.pw_uid, found.pw_gid)
         raise ServerError(f"PostgreSQL refuses to run as root, and there is no {ACCOUNTS}")
+
+    def check_reaches(self, path: Path) -> None:
+        """Fail if this account, not being root, cannot get to *path*."""
+        for folder in path.resolve().parents if os.geteuid() == 0 else ():
+            found = folder.stat()
+            bit = stat.S_IXUSR if found.st_uid == self.uid else stat.S_IXOTH
+            if not found.st_mode & bit:
+                raise ServerError(
+                    f"as root, PostgreSQL runs as {self.name}, who may not enter {folder}:"
+                    f" `chmod o+x {folder}` lets everybody pass through it, or keep the data and"
+                    " this checkout elsewhere"
+                )
 
     @property
     def switch(self) -> dict[str, Any]:
@@ -108,11 +122,13 @@ class Cluster:
         self._programs = programs()
         self._files = self._data / "cluster"
 
-    def prepare(self, services: Sequence[str]) -> None:
+    def prepare(self, services: Sequence[str], *initdb_options: str) -> None:
         """Make the cluster, a role and a database for each service, unless they are there."""
         self._data.mkdir(parents=True, exist_ok=True)
+        self._account.check_reaches(self._files)
+        self._account.check_reaches(self._programs)
         if not (self._files / "PG_VERSION").exists():
-            self._make()
+            self._make(initdb_options)
         new = [name for name in (*services, SUPERUSER) if not self.passfile(name).exists()]
         if new:
             with self._server_for_us_alone() as socket:
@@ -144,7 +160,7 @@ class Cluster:
         options = [word for name in settings for word in ("-c", f"{name}={settings[name]}")]
         return [str(self._programs / "postgres"), "-D", str(self._files), *options]
 
-    def _make(self) -> None:
+    def _make(self, options: Sequence[str]) -> None:
         """Make it beside its place, so that what a crash leaves half done is not taken for it."""
         half = self._data / "cluster.new"
         shutil.rmtree(half, ignore_errors=True)
@@ -153,7 +169,7 @@ class Cluster:
         locale = ("--encoding=UTF8", "--locale=C")
         trust = ("--auth-local=trust", "--auth-host=scram-sha-256")
         who = ("-U", SUPERUSER, "-D", half)
-        self._account.run(self._programs / "initdb", *locale, *trust, *who)
+        self._account.run(self._programs / "initdb", *locale, *trust, *who, *options)
         half.rename(self._files)
 
     @contextmanager
@@ -251,8 +267,9 @@ def main() -> int:
         if options.stop:
             cluster.stop()
             return 0
-        cluster.prepare(services)
-        cluster.become_server(options.port, dict(s.split("=", 1) for s in options.settings))
+        settings = dict(setting.split("=", 1) for setting in options.settings)
+        cluster.prepare(services, *(["--no-sync"] if settings.get("fsync") == "off" else []))
+        cluster.become_server(options.port, settings)
     except (ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 1

@@ -280,3 +280,16 @@ def test_a_backup_and_its_restore_say_what_they_did(folder: Folder) -> None:
             2,
             "error: a restore was interrupted: run `mesh restore /kept/today` again",
         )
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_postgresql_has_backups_of_its_own(
+    command: str,
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder.service("one")
+    monkeypatch.setenv("MESH_DATABASE_URL", "postgresql://{name}@db/{name}")
+    assert cli.main([command, "today"]) == 2
+    assert "docs/postgresql.md" in capsys.readouterr().err
