@@ -99,6 +99,10 @@ bench: $(DEV) ## measure: CPU and throughput, as ratios within one run
 bench-sagas: $(DEV) .venv/.peers ## measure: sagas beside DBOS, Temporal and bare gRPC (ARGS=--help)
 	@$(PY) -m benchmarks.sagas $(ARGS)
 
+.PHONY: bench-events
+bench-events: $(DEV) ## measure: events while their broker is killed, none lost, none twice (ARGS=--help)
+	@$(PY) -m benchmarks.events $(ARGS)
+
 .PHONY: stubs
 stubs: $(DEV) ## generate protos/python from protos
 	@$(PY) scripts/stubs.py

@@ -26,7 +26,10 @@ BATCH = 256
 POLL_S, IDLE_S = 1.0, 30.0
 LEASE = "relay"
 LEASE_S = 15.0
-BACKOFF = Backoff(base_s=0.1, max_s=5.0)
+#: Once the broker is back, what waits goes out within this: asking an absent one costs little.
+BACKOFF = Backoff(base_s=0.1, max_s=1.0)
+#: The database is asked again after this long.
+STORE_RETRY_S = 5.0
 
 
 class Relay:
@@ -46,6 +49,7 @@ class Relay:
         self._ask_at = 0.0
         self._failures = 0
         self._idle_s = POLL_S
+        self._refusal = ""  # what the broker said last
 
     def start(self) -> None:
         """Relay from now on."""
@@ -72,7 +76,7 @@ class Relay:
                         await _first(changed, self._idle_s)
                 except StorageError as error:
                     log.error("the relay cannot read its outbox", error=str(error))
-                    await self._runtime.clock.sleep(BACKOFF.max_s)
+                    await self._runtime.clock.sleep(STORE_RETRY_S)
                 finally:
                     changed.cancel()
         finally:
@@ -113,7 +117,8 @@ class Relay:
     async def _publish(self, event: Event) -> bool:
         try:
             await self._bus.publish(event)
-        except BusError:
+        except BusError as error:
+            self._refusal = str(error)
             return False
         self._metrics.events_published.labels(event.topic).inc()
         return True
@@ -121,7 +126,11 @@ class Relay:
     def _note(self, failed: int) -> None:
         """Say once that the broker is away, and once that it is back."""
         if failed and not self._failures:
-            log.warning("the broker does not confirm: events wait in the outbox", failed=failed)
+            log.warning(
+                "the broker does not confirm: events wait in the outbox",
+                failed=failed,
+                error=self._refusal,
+            )
         if not failed and self._failures:
             log.info("the broker confirms again")
         self._failures = self._failures + 1 if failed else 0

@@ -14,12 +14,10 @@ from pathlib import Path
 import pytest
 
 from mesh.events.port import Bus, BusError, Event, Subscription
-from tests.support.brokers import BROKERS, Broker
+from tests.support.brokers import BROKERS, REAL, Broker
 from tests.support.things import TOPIC, thing
 
 PATIENCE_S = 30.0
-#: The memory bus ends with its process: there is no other side to kill.
-REAL = [name for name in BROKERS if name != "memory"]
 
 
 @pytest.fixture(params=BROKERS)

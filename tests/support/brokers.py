@@ -18,6 +18,7 @@ from mesh.events.nats import NatsBus
 from mesh.events.port import Bus
 from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
+from tests.support import children
 
 START_TIMEOUT_S = 20.0
 ACK_WAIT_S = 30.0
@@ -73,9 +74,7 @@ class _Process:
 
     async def start(self) -> None:
         with (self.folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # it takes no time
-                self.command(), stdout=log, stderr=log
-            )
+            self._process = children.start(self.command(), stdout=log, stderr=log)
         async with asyncio.timeout(START_TIMEOUT_S):
             while not await self._listens():
                 assert self._process.poll() is None, (self.folder / "broker.log").read_text()
@@ -139,3 +138,5 @@ BROKERS: dict[str, Callable[[Path], Broker]] = {
     "nats": NatsBroker,
     "redis": ValkeyBroker,
 }
+#: The memory bus ends with its process: there is no other side to kill.
+REAL = [name for name in BROKERS if name != "memory"]

@@ -1,0 +1,1 @@
+"""Events from one service to another while their broker is killed."""
