@@ -15,12 +15,14 @@ from .api import channel, interceptors
 from .client import Policy
 from .errors import CircuitOpenError, MeshError, Refused
 from .layers.breaker import circuit_breaker
+from .layers.budget import BudgetConfig
 from .layers.bulkhead import BulkheadConfig, BulkheadFull
 from .layers.circuit import CircuitConfig
 from .layers.retry import RetryPolicy
 from .node import Node
 
 __all__ = [
+    "BudgetConfig",
     "BulkheadConfig",
     "BulkheadFull",
     "CircuitConfig",

@@ -66,7 +66,7 @@ def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Pol
         TraceCall(node.tracer, target),  # the logical call, around all attempts
         Observe(node.metrics, runtime, "client"),  # what the caller felt
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
-        *([Retry(policy.retry, runtime)] if policy.retry else []),
+        *([Retry(policy.retry, runtime, node.metrics)] if policy.retry else []),
         Pick(addresses, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
         Bulkhead(policy.bulkhead, runtime, node.metrics),  # full: nothing the target did

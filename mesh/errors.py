@@ -3,30 +3,22 @@
 The one question a caller has about a failed write is: *did it happen?* Every error here answers
 it with its `outcome`. On the wire that is a `google.rpc.Status` with an `ErrorInfo` of our
 domain; an answer without one (a proxy's, a crashed process's) is of unknown outcome, whatever
-its code says. See https://google.aip.dev/193 for the format.
+its code says. See https://google.aip.dev/193 for the format, and `mesh.status` for how it is made.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as Packed
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 #: The `ErrorInfo.domain` of every error that a mesh process made itself.
 DOMAIN = "mesh"
 #: Errors travel in metadata and are kept with keys: what they quote is cut to this.
 TEXT_LIMIT_CHARS = 500
-
-CODES: Mapping[int, StatusCode] = {code.value[0]: code for code in StatusCode}
 
 
 class Outcome(enum.Enum):
@@ -37,17 +29,15 @@ class Outcome(enum.Enum):
     UNKNOWN = "unknown"  # It may or may not have happened.
 
 
-#: What a `google.protobuf.Duration` can say, in seconds: about 10,000 years.
-_WAIT_MAX_S = 315_576_000_000.0
-
-_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+#: The `retry_after_s` of an error that was retried below as far as allowed: those above must not.
+EXHAUSTED_S = -1.0
 
 
 class MeshError(grpc.RpcError):
     """Base of every error that crosses a service boundary.
 
     `reason` is UPPER_SNAKE and stable: programs branch on it. `message` is for people and holds
-    no personal data. `retry_after_s` is in seconds.
+    no personal data. `retry_after_s` is in seconds; below 0, callers do not retry by themselves.
     """
 
     status: StatusCode = StatusCode.UNKNOWN
@@ -207,94 +197,3 @@ class Internal(MeshError):
 
     status = StatusCode.INTERNAL
     reason = "INTERNAL"
-
-
-#: Which class a refusal, an unexecuted or an unknown answer becomes; the first match wins.
-_CLASSES: tuple[type[MeshError], ...] = (
-    NotFound,
-    AlreadyExists,
-    InvalidArgument,
-    Unauthenticated,
-    PermissionDenied,
-    Expired,
-    Overloaded,
-    Unavailable,
-    DeadlineExceeded,
-    Internal,
-)
-_REST = {Outcome.REFUSED: Refused, Outcome.NOT_EXECUTED: NotExecuted, Outcome.UNKNOWN: MeshError}
-_NAMED = (CircuitOpenError, KeyExpired, KeyInFlight, UndeclaredCall)
-_BY_REASON = {cls.reason: cls for cls in _NAMED}
-
-
-def _class_of(outcome: Outcome, status: StatusCode, reason: str) -> type[MeshError]:
-    by_reason = _BY_REASON.get(reason)
-    if by_reason and outcome is by_reason.outcome:
-        return by_reason
-    for cls in _CLASSES:
-        if cls.outcome is outcome and cls.status is status:
-            return cls
-    return _REST[outcome]
-
-
-def to_status(error: MeshError) -> Status:
-    """Return *error* as the `google.rpc.Status` that goes over the wire and into journals."""
-    status = Status(code=error.status.value[0], message=error.message[:TEXT_LIMIT_CHARS])
-    facts = {name: value[:TEXT_LIMIT_CHARS] for name, value in error.info.items()}
-    info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=facts)
-    info.metadata["outcome"] = error.outcome.value
-    _pack(status, info)
-    if error.retry_after_s is not None:
-        delay = Duration()
-        delay.FromNanoseconds(int(max(-_WAIT_MAX_S, min(_WAIT_MAX_S, error.retry_after_s)) * 1e9))
-        _pack(status, RetryInfo(retry_delay=delay))
-    if isinstance(error, InvalidArgument) and error.violations:
-        wrong = [BadRequest.FieldViolation(field=f, description=w) for f, w in error.violations]
-        _pack(status, BadRequest(field_violations=wrong))
-    return status
-
-
-def from_status(status: Status) -> MeshError:
-    """Return the error that *status* describes; of unknown outcome if we did not make it."""
-    code = CODES.get(status.code, StatusCode.UNKNOWN)
-    outcome, reason, info = Outcome.UNKNOWN, code.name, {}
-    retry_after_s: float | None = None
-    violations: tuple[tuple[str, str], ...] = ()
-    ours = False
-    for packed in status.details:
-        kind = packed.TypeName()
-        if kind == ErrorInfo.DESCRIPTOR.full_name:
-            detail = ErrorInfo.FromString(packed.value)
-            if detail.domain == DOMAIN:
-                ours, info = True, dict(detail.metadata)
-                outcome = _OUTCOMES.get(info.pop("outcome", ""), Outcome.UNKNOWN)
-                reason = detail.reason
-            elif not ours:
-                reason = detail.reason
-        elif kind == RetryInfo.DESCRIPTOR.full_name:
-            retry_after_s = RetryInfo.FromString(packed.value).retry_delay.ToNanoseconds() / 1e9
-        elif kind == BadRequest.DESCRIPTOR.full_name:
-            violations = tuple(
-                (v.field, v.description)
-                for v in BadRequest.FromString(packed.value).field_violations
-            )
-    cls = _class_of(outcome, code, reason)
-    facts: dict[str, Any] = {"violations": violations} if cls is InvalidArgument else {}
-    return cls(
-        status.message, reason=reason, status=code, retry_after_s=retry_after_s, info=info, **facts
-    )
-
-
-def from_wire(code: StatusCode, message: str, details: bytes | None) -> MeshError:
-    """Return the error of a failed RPC; *details* is its `STATUS_DETAILS` trailer, if any."""
-    with contextlib.suppress(DecodeError):  # a peer may send anything
-        status = Status.FromString(details or b"")
-        if status.code == code.value[0]:
-            return from_status(status)
-    return from_status(Status(code=code.value[0], message=message))
-
-
-def _pack(status: Status, detail: Any) -> None:
-    packed = Packed()
-    packed.Pack(detail)
-    status.details.append(packed)

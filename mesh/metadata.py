@@ -12,6 +12,8 @@ KEY = "mesh-key"
 OUTSIDE_KEY = "idempotency-key"
 #: Which attempt this is, from 1; absent on the first.
 ATTEMPT = "mesh-attempt"
+#: How servers say when to try again, in milliseconds; "-1": do not. gRFC A6.
+PUSHBACK = "grpc-retry-pushback-ms"
 #: Of an undo: the path of its do and the do's key, with a space between.
 UNDO_OF = "mesh-undo-of"
 #: Of a call that only claims its key: unless that has an answer already, it never will.

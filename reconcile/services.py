@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import mesh
-from mesh import CircuitConfig, Policy, RetryPolicy
+from mesh import BudgetConfig, CircuitConfig, Policy, RetryPolicy
 from mesh.errors import NotFound
 from mesh.saga.v1 import saga_pb2
 from mesh.saga.v1.saga_pb2_grpc import SagaServiceStub
@@ -31,11 +31,12 @@ NAMES: Final = ("order", "inventory", "payment", "shipping", "orchestrator", "pr
 #: A page is read in one go: a larger one would keep those waiting whom the service is for. (Of
 #: reservations, with up to 500 lines each, inventory gives 100.)
 PAGE_SIZE: Final = 200
-#: Everything here only reads, so it may be asked again while a service is being restarted.
+#: Everything here only reads, so it may be asked again while a service is being restarted, by all
+#: that are asking: it is one process, and the breaker's pauses keep it from storming.
 POLICY: Final = Policy(
     timeout_s=60.0,
     attempt_timeout_s=10.0,
-    retry=RetryPolicy(attempts_max=100),
+    retry=RetryPolicy(attempts_max=100, budget=BudgetConfig(per_s=100.0, burst=100.0)),
     circuit=CircuitConfig(open_s=2.0),
 )
 

@@ -15,17 +15,23 @@ _VALID = re.compile(r"[A-Za-z0-9._~:-]{1,128}")
 
 
 class Correlate(Prepare):
-    """Client: hand on the correlation id of the call being served, or begin one."""
+    """Client: hand on the correlation id of the call being served, or begin one.
+
+    Below a call that is a retry everything is one: its number goes on too.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     def prepare(self, call: Call) -> Call:
         """Add the id, unless the caller gave one that servers will take."""
+        above = scope.get()
+        if above.attempt > 1:
+            call = call.replace(metadata={**call.metadata, ATTEMPT: str(above.attempt)})
         given = call.metadata.get(CORRELATION_ID)
         if given and _VALID.fullmatch(given):
             return call
-        correlation_id = scope.get().correlation_id or self._runtime.new_id()
+        correlation_id = above.correlation_id or self._runtime.new_id()
         return call.replace(metadata={**call.metadata, CORRELATION_ID: correlation_id})
 
 

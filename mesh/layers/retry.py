@@ -1,9 +1,14 @@
-"""Retry: send the same call again, if that is safe and if it can still help.
+"""Retry: again, if that is safe, may help, fits into the deadline and is paid for.
 
-Safe is what the contract says (`idempotency_level`) or what certainly did not execute. One
+Safe: the contract allows to repeat the method, or the failure certainly did not execute. One
 deadline spans all attempts and sleeps; a sleep that cannot fit is not begun. A server's pushback
 (gRFC A6 `grpc-retry-pushback-ms`, RetryInfo) is honoured. Streams are tried again only before
 their first message, and only if the client does not stream.
+
+One hop of a chain retries, and within a budget, so that a dead leaf gets about as many calls as
+callers asked for. A call that is itself another's retry gets none below, and whoever has no more
+attempts or budget says so: nobody above begins anew what was given up here. (Google, *Site
+Reliability Engineering*, 2016, chapter 22.)
 """
 
 from __future__ import annotations
@@ -15,9 +20,12 @@ from typing import Any
 from grpc import StatusCode
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import MeshError, Outcome
+from ..errors import EXHAUSTED_S, MeshError, Outcome
 from ..runtime.clock import Runtime
+from ..runtime.metrics import Metrics
+from ..scope import scope
 from .backoff import Backoff
+from .budget import Budget, BudgetConfig
 from .streams import Reading
 
 #: Retrying these may help; anything else is an answer about the request itself. A deadline that
@@ -29,49 +37,70 @@ RETRYABLE = frozenset(
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how long apart. `attempts_max` counts the first one."""
+    """How often, how long apart and out of what. `attempts_max` counts the first one."""
 
     attempts_max: int = 4
     backoff: Backoff = field(default_factory=Backoff)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
 
 
-def delay_before_retry(
-    call: Call, error: MeshError, policy: RetryPolicy, runtime: Runtime
-) -> float | None:
-    """Return how many seconds to wait before *call* is sent again, or None to give up.
-
-    `call.attempt` is the number of the attempt that failed.
-    """
-    if error.status not in RETRYABLE or call.attempt >= policy.attempts_max:
-        return None
-    if not (call.method.repeatable or error.outcome is Outcome.NOT_EXECUTED):
-        return None
-    delay_s = policy.backoff.delay_s(call.attempt, runtime.random)
-    if error.retry_after_s is not None:
-        if error.retry_after_s < 0:  # the server asks not to
-            return None
-        delay_s += error.retry_after_s
-    if runtime.clock.monotonic() + delay_s >= call.deadline:
-        return None
-    return delay_s
+def may_help(call: Call, error: MeshError) -> bool:
+    """Whether *call* may be sent again after *error*, as far as its contract and target say."""
+    if error.status not in RETRYABLE or (error.retry_after_s or 0.0) < 0.0:
+        return False
+    return call.method.repeatable or error.outcome is Outcome.NOT_EXECUTED
 
 
 class Retry(Layer):
-    """The retry layer."""
+    """The retry layer of one client of one target."""
 
-    def __init__(self, policy: RetryPolicy, runtime: Runtime) -> None:
+    def __init__(
+        self, policy: RetryPolicy, runtime: Runtime, metrics: Metrics | None = None
+    ) -> None:
         self._policy = policy
         self._runtime = runtime
+        self._metrics = metrics
+        self.budget = Budget(policy.budget, runtime.clock.monotonic)
+
+    def _delay_s(self, call: Call, error: MeshError) -> float | None:
+        """Return how many seconds to wait before *call* is sent again, or None to give up.
+
+        `call.attempt` is the number of the attempt that failed. If it is given up although it may
+        help, *error* tells those above not to begin anew.
+        """
+        if not may_help(call, error) or scope.get().attempt > 1:
+            return None
+        if call.attempt >= self._policy.attempts_max:
+            self._exhausted(call, error, "attempts")
+            return None
+        delay_s = self._policy.backoff.delay_s(call.attempt, self._runtime.random)
+        delay_s += error.retry_after_s or 0.0
+        if self._runtime.clock.monotonic() + delay_s >= call.deadline:
+            return None
+        if not self.budget.withdraw():
+            self._exhausted(call, error, "budget")
+            return None
+        self._count(call, "sent")
+        return delay_s
+
+    def _exhausted(self, call: Call, error: MeshError, what: str) -> None:
+        error.retry_after_s = EXHAUSTED_S
+        self._count(call, what)
+
+    def _count(self, call: Call, decision: str) -> None:
+        if self._metrics:
+            self._metrics.retries.labels(call.method.full_name, decision).inc()
 
     def __call__(self, inner: Handler) -> Handler:
         """Send calls up to `attempts_max` times."""
 
         async def retry(call: Call) -> Any:
+            self.budget.deposit()
             while True:
                 try:
                     return await inner(call)
                 except MeshError as error:
-                    delay_s = delay_before_retry(call, error, self._policy, self._runtime)
+                    delay_s = self._delay_s(call, error)
                     if delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)
@@ -83,6 +112,7 @@ class Retry(Layer):
         """The same for streams that have not answered anything yet."""
 
         async def retry(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            self.budget.deposit()
             begun = call.method.client_streams  # a consumed request stream cannot be sent again
             while True:
                 try:
@@ -92,8 +122,8 @@ class Retry(Layer):
                             yield reply
                     return
                 except MeshError as error:
-                    delay_s = delay_before_retry(call, error, self._policy, self._runtime)
-                    if begun or delay_s is None:
+                    delay_s = None if begun else self._delay_s(call, error)
+                    if delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)

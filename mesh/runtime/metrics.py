@@ -100,6 +100,12 @@ class Metrics:
             ("rpc_method",),
             registry=self.registry,
         )
+        self.retries = Counter(
+            "mesh_retries",
+            "Failed attempts that a retry may help: sent again, or out of attempts or budget",
+            ("rpc_method", "decision"),
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",

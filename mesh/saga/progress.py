@@ -90,7 +90,7 @@ class Progress:
         """
         delay_s = self.backoff.delay_s(tries, self.runtime.random)
         if isinstance(error, CircuitOpenError):
-            delay_s += error.retry_after_s or 0.0
+            delay_s += max(0.0, error.retry_after_s or 0.0)
         step.note_failure(error, self.runtime.clock.wall(), undo=undo)
         method = step.undo_method[1:] if undo else step.full_name
         facts = {"saga_id": self.row.saga_id, "step": method, "reason": error.reason}

@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 
 from ..call import Method
-from ..errors import TEXT_LIMIT_CHARS, MeshError, Refused, from_status, to_status
+from ..errors import TEXT_LIMIT_CHARS, MeshError, Refused
+from ..status import from_status, to_status
 from .v1 import saga_pb2 as pb
 
 #: A saga in one of these is over.

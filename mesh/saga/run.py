@@ -15,7 +15,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from ..dial import Remote
-from ..errors import Internal, KeyExpired, MeshError, Refused, to_status
+from ..errors import Internal, KeyExpired, MeshError, Refused
+from ..status import to_status
 from .diverged import DivergedError, check_finished, check_same
 from .progress import Progress, step_call
 from .records import AbandonedError, StepRow

@@ -18,8 +18,9 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from ..call import Call, Method
-from ..errors import AlreadyExists, Internal, Refused, from_status, to_status
+from ..errors import AlreadyExists, Internal, Refused
 from ..metadata import UNDO_OF
+from ..status import from_status, to_status
 from . import watermark
 from .port import Tx
 

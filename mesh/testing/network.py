@@ -16,8 +16,9 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from ..call import Call
-from ..errors import DeadlineExceeded, MeshError, Unavailable, from_status
+from ..errors import DeadlineExceeded, MeshError, Unavailable
 from ..runtime.clock import Runtime
+from ..status import from_status
 from ..transport.memory import MemoryNetwork, answer
 from ..transport.port import incoming, outgoing, remaining_s
 from .faults import Faults, Point

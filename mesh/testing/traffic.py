@@ -11,7 +11,8 @@ from typing import Any
 
 from google.rpc.status_pb2 import Status
 
-from ..errors import MeshError, Unavailable, from_status
+from ..errors import MeshError, Unavailable
+from ..status import from_status
 from .draws import Draws
 from .network import Gone, Message
 

@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from ..call import Call, Kind
-from ..errors import MeshError, from_wire
-from ..metadata import STATUS_DETAILS
+from ..errors import EXHAUSTED_S, MeshError
+from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
+from ..status import from_wire
 from .port import outgoing, remaining_s
 
 #: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
@@ -28,8 +29,6 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
-#: How servers that are not ours say when to try again: gRFC A6.
-PUSHBACK = "grpc-retry-pushback-ms"
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _KINDS = {
     Kind.UNARY_UNARY: "unary_unary",
@@ -49,7 +48,8 @@ def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
             pushback = str(value)
     meant = from_wire(error.code(), error.details() or "", details)
     if pushback is not None:  # "-1", like anything else that is no number, means never
-        meant.retry_after_s = int(pushback) / 1e3 if _MILLISECONDS.fullmatch(pushback) else -1.0
+        again = _MILLISECONDS.fullmatch(pushback)
+        meant.retry_after_s = int(pushback) / 1e3 if again else EXHAUSTED_S
     return meant
 
 

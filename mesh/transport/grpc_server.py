@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import grpc
 
 from ..call import Call, Kind
-from ..errors import MeshError, to_status
+from ..errors import MeshError
 from ..layers.streams import Reading, only
-from ..metadata import STATUS_DETAILS
+from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
+from ..status import to_status
 from .port import METADATA_LIMIT_BYTES, Route, Routes, incoming
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -24,6 +26,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_connection_age_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
 )
+
+
+#: The longest wait that its header can say, in seconds: 2**31 - 1 milliseconds.
+PUSHBACK_MAX_S = 2_147_483.0
 
 
 class PortInUseError(OSError):
@@ -155,5 +161,14 @@ async def _none() -> AsyncIterator[Any]:
 
 async def _abort(context: Any, error: MeshError) -> NoReturn:
     details = to_status(error).SerializeToString()
-    await context.abort(error.status, error.message, ((STATUS_DETAILS, details),))
+    trailing = ((STATUS_DETAILS, details), *pushback(error.retry_after_s))
+    await context.abort(error.status, error.message, trailing)
     raise AssertionError("abort always raises") from error
+
+
+def pushback(wait_s: float | None) -> tuple[tuple[str, str], ...]:
+    """Return when to try again, for clients that know nothing of our details."""
+    if wait_s is None or math.isnan(wait_s):
+        return ()
+    milliseconds = -1 if wait_s < 0.0 else math.ceil(min(wait_s, PUSHBACK_MAX_S) * 1e3)
+    return ((PUSHBACK, str(milliseconds)),)

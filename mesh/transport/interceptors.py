@@ -14,9 +14,10 @@ from typing import Any
 import grpc
 
 from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
-from ..errors import MeshError, to_status
+from ..errors import MeshError
 from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
+from ..status import to_status
 from .grpc_calls import ReplyCall, StreamCall
 from .grpc_client import to_mesh_error
 from .port import outgoing, remaining_s

@@ -17,10 +17,11 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from ..call import Call
-from ..errors import DeadlineExceeded, MeshError, Unavailable, from_status, to_status
+from ..errors import DeadlineExceeded, MeshError, Unavailable
 from ..layers.streams import Reading
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
+from ..status import from_status, to_status
 from .port import Route, Routes, incoming, outgoing, remaining_s
 
 

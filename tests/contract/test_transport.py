@@ -27,11 +27,11 @@ from mesh.errors import (
     Outcome,
     Unavailable,
 )
-from mesh.metadata import ATTEMPT, CORRELATION_ID, KEY
+from mesh.metadata import ATTEMPT, CORRELATION_ID, KEY, PUSHBACK
 from mesh.node import Node
 from mesh.scope import scope
 from mesh.server import server_layers
-from mesh.transport.grpc_client import PUSHBACK, GrpcTransport, to_mesh_error
+from mesh.transport.grpc_client import GrpcTransport, to_mesh_error
 from mesh.transport.grpc_server import GrpcServer, PortInUseError
 from mesh.transport.memory import MemoryNetwork
 from mesh.transport.port import Routes, Transport

@@ -18,9 +18,10 @@ import pytest
 from google.type.money_pb2 import Money
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mesh.errors import MeshError, Outcome, from_wire
+from mesh.errors import MeshError, Outcome
 from mesh.metadata import STATUS_DETAILS
 from mesh.runtime.config import ADMIN_PORT_OFFSET
+from mesh.status import from_wire
 from shop.inventory.v1 import inventory_pb2 as pb
 from shop.inventory.v1.inventory_pb2_grpc import InventoryServiceStub
 from tests.e2e.system import eventually

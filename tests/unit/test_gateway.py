@@ -122,7 +122,8 @@ def test_what_the_mesh_says_among_itself_is_not_taken_from_outside() -> None:
     removed = {value for key, value in everything(early) if key == "remove"}
     prefixes = {value for key, value in everything(early) if key == "prefix"}
     spoken = {value for name, value in vars(metadata).items() if name.isupper()}
-    allowed = {metadata.CORRELATION_ID, metadata.OUTSIDE_KEY, metadata.STATUS_DETAILS}
+    answers = {metadata.STATUS_DETAILS, metadata.PUSHBACK}
+    allowed = {metadata.CORRELATION_ID, metadata.OUTSIDE_KEY, *answers}
     for name in spoken - allowed:
         assert name in removed or name.startswith(tuple(prefixes)), name
     assert not allowed & removed

@@ -58,23 +58,6 @@ def test_the_server_stack_is_in_this_order() -> None:
     ]
 
 
-def test_the_public_names_are_these() -> None:
-    assert sorted(mesh.__all__) == [
-        "BulkheadConfig",
-        "BulkheadFull",
-        "CircuitConfig",
-        "CircuitOpenError",
-        "MeshError",
-        "Node",
-        "Policy",
-        "Refused",
-        "RetryPolicy",
-        "channel",
-        "circuit_breaker",
-        "interceptors",
-    ]
-
-
 class World:
     """Echo services at addresses, on a network in memory."""
 

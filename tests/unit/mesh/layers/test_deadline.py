@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from mesh.call import Layer
+from mesh.call import Call, Layer, stack
 from mesh.errors import Expired, Outcome
+from mesh.layers.correlation import EnterScope
 from mesh.layers.deadline import MARGIN_S, AttemptTimeout, CheckDeadline, ComputeDeadline
 from mesh.scope import Scope, scope
 from tests.support.echo import CHAT, COUNT, READ, SUM, call_of, requests_of
@@ -125,3 +127,17 @@ class TestServer:
         send = CheckDeadline(runtime, 30.0).stream(target.stream)
         await anext(send(call_of(COUNT), requests_of()))
         assert target.calls[0].deadline == NEVER
+
+
+async def test_a_childs_whole_time_ends_before_its_parents_attempt(
+    runtime: FakeRuntime, now: float
+) -> None:
+    """With all its attempts and sleeps: else the parent begins another beside it."""
+    child = Target()
+
+    async def serve(call: Call) -> Any:
+        return await ComputeDeadline(runtime, 10.0)(child.unary)(call_of(READ))
+
+    parent: tuple[Layer, ...] = (ComputeDeadline(runtime, 10.0), AttemptTimeout(runtime, 1.0))
+    await stack(*parent, EnterScope(runtime), around=serve)(call_of(READ))
+    assert child.calls[0].deadline == now + 1.0 - MARGIN_S

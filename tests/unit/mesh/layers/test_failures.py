@@ -13,10 +13,11 @@ import pytest
 from grpc import StatusCode
 
 from mesh.call import Call
-from mesh.errors import Internal, MeshError, NotFound, Outcome, Unavailable, to_status
+from mesh.errors import Internal, MeshError, NotFound, Outcome, Unavailable
 from mesh.layers.failures import Failures
 from mesh.metadata import CORRELATION_ID
 from mesh.scope import Scope, scope
+from mesh.status import to_status
 from mesh.storage.port import NotStoredError, StorageError
 from tests.support.echo import COUNT, EchoReply, call_of, requests_of
 from tests.support.runtime import FakeRuntime
