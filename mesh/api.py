@@ -7,6 +7,7 @@ from typing import Any, cast
 import grpc
 
 from .client import Channel, Policy, client_layers
+from .layers.balance import Endpoints
 from .node import Node
 from .runtime import config
 from .transport.grpc_client import GrpcTransport
@@ -19,14 +20,14 @@ def channel(
     """Return a channel to the service called *target*, for generated stubs.
 
     Its addresses are the ones given (``host:port``, or any gRPC target such as
-    ``dns:///order:50052``), tried in turn; without any, *target* is looked up in `mesh.toml`.
+    ``dns:///order:50052``), balanced; without any, *target* is looked up in `mesh.toml`.
 
     Raises:
         ConfigError: no address was given and none is configured.
     """
     node = node or Node()
     if not addresses:
-        addresses = (config.load().address_of(target),)
+        addresses = tuple(config.load().addresses_of(target))
     made: Any = Channel(node, target, addresses, GrpcTransport(node.runtime), policy)
     return cast("grpc.aio.Channel", made)
 
@@ -39,5 +40,5 @@ def interceptors(
     Give them to one channel: its circuit breakers are theirs. *target* names it in spans.
     """
     node = node or Node()
-    layers = client_layers(node, target, [""], policy or Policy())
+    layers = client_layers(node, target, Endpoints.unseen(), policy or Policy())
     return client_interceptors(layers, node.runtime.clock.monotonic)

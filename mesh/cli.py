@@ -28,9 +28,15 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--one-process", action="store_true", help="all services in one process: start here"
     )
+    up.add_argument(
+        "--replicas",
+        metavar="SERVICE=COUNT,…",
+        help="run several processes of a service, on STORE=postgres; as MESH_REPLICAS",
+    )
     up.add_argument("--no-welcome", action="store_true", help="start it and do nothing else")
     run = commands.add_parser("run", help="run one service, or several in one process")
     run.add_argument("service", nargs="+", help="its name in mesh.toml")
+    run.add_argument("--replica", type=int, default=1, metavar="N", help="which one; default 1")
     health = commands.add_parser("health", help="exit with 0 if a service serves")
     health.add_argument("service", help="its name in mesh.toml")
     ps = commands.add_parser("ps", help="print the processes of the system that is up")
@@ -44,13 +50,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit status."""
     options = parser().parse_args(arguments)
+    if getattr(options, "replicas", None) is not None:
+        os.environ["MESH_REPLICAS"] = options.replicas  # the services need it to find one another
     try:
         config = configuration.load()
         sys.path.insert(0, str(config.folder))  # where its modules are
         if options.command == "up":
             return _up(config, options)
         if options.command == "run":
-            return _run(config, options.service)
+            return _run(config, options.service, options.replica)
         if options.command == "read-model":
             return asyncio.run(events.run_read_model(config, options))
         if options.command == "dlq":
@@ -75,7 +83,7 @@ def _up(config: Config, options: argparse.Namespace) -> int:
     return asyncio.run(up(config, one_process=options.one_process, welcome=not options.no_welcome))
 
 
-def _run(config: Config, services: Sequence[str]) -> int:
+def _run(config: Config, services: Sequence[str], replica: int) -> int:
     import uvloop
 
     from .runtime.lifecycle import serve
@@ -85,7 +93,7 @@ def _run(config: Config, services: Sequence[str]) -> int:
         for variable, text in config.service(name).environment.items():
             os.environ.setdefault(variable, text.format_map(config.words()))
     try:
-        uvloop.run(serve(config, services))
+        uvloop.run(serve(config, services, replica))
     except StorageError as error:
         raise ConfigError(str(error)) from error
     return 0

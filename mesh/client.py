@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .call import NEVER, Call, Handler, Layer, Method, Prepare, StreamHandler, stack, stack_stream
+from .call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
+from .discovery import directory_of
+from .layers.balance import Balance, Endpoints
 from .layers.breaker import Breaker
 from .layers.bulkhead import Bulkhead, BulkheadConfig
 from .layers.circuit import CircuitConfig
@@ -38,25 +39,7 @@ class Policy:
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
 
 
-class Pick(Prepare):
-    """Send each attempt to the next address that may be called, round robin."""
-
-    def __init__(self, addresses: Sequence[str], admits: Callable[[Call], bool]) -> None:
-        self._next = itertools.cycle(addresses)
-        self._others = range(len(addresses) - 1)
-        self._admits = admits
-
-    def prepare(self, call: Call) -> Call:
-        """Choose; if none may be called, its breaker says until when."""
-        picked = call.replace(address=next(self._next))
-        for _ in self._others:
-            if self._admits(picked):
-                break
-            picked = call.replace(address=next(self._next))
-        return picked
-
-
-def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Policy) -> list[Layer]:
+def client_layers(node: Node, target: str, endpoints: Endpoints, policy: Policy) -> list[Layer]:
     """Return the layers of every call made, in the order in which it meets them."""
     runtime = node.runtime
     breaker = Breaker(policy.circuit, runtime, node.metrics)
@@ -67,7 +50,7 @@ def client_layers(node: Node, target: str, addresses: Sequence[str], policy: Pol
         Observe(node.metrics, runtime, "client"),  # what the caller felt
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
         *([Retry(policy.retry, runtime, node.metrics)] if policy.retry else []),
-        Pick(addresses, breaker.admits),  # inside retry: another attempt may go elsewhere
+        Balance(endpoints, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
         Bulkhead(policy.bulkhead, runtime, node.metrics),  # full: nothing the target did
         TraceAttempt(node.tracer),  # further attempts are children
@@ -95,7 +78,8 @@ class Channel:
             raise ValueError(f"no address is known for {target!r}")
         self._target = target
         self._transport = transport
-        layers = client_layers(node, target, addresses, policy or Policy())
+        endpoints = Endpoints(directory_of(addresses, node.runtime), transport.reach)
+        layers = client_layers(node, target, endpoints, policy or Policy())
         self._unary = stack(*layers, around=transport.unary)
         self._stream = stack_stream(*layers, around=transport.stream)
         self._now = node.runtime.clock.monotonic

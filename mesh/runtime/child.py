@@ -152,7 +152,8 @@ class Child:
             if self._stopping:
                 return
             lived_s = self._runtime.clock.monotonic() - began
-            deaths = 1 if lived_s > HEALTHY_AFTER_S else deaths + 1
+            asked = code == 0  # with SIGTERM: an operator restarts it
+            deaths = 1 if asked or lived_s > HEALTHY_AFTER_S else deaths + 1
             self.restarts += 1
             delay_s = RESTART.ceiling_s(deaths)
             self._say(f"{self.spec.name} {_how(code)}; restarting in {delay_s:.1f} s")

@@ -6,7 +6,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,23 +35,39 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_DATABASE_URL": "where databases are: postgresql://{name}:…@HOST/{name}; default STORE's",
     "MESH_BUS_URL": "where events go: nats://HOST:PORT, redis://HOST:PORT; default is [bus] url",
     "MESH_PORT_OFFSET": "is added to every port; default 0",
+    "MESH_REPLICAS": "processes of a service, over the configuration's: order=3,user=2",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
     "STORE": "sqlite (default): files in the data folder; or a [store] of the configuration",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
 ADMIN_PORT_OFFSET = 10_000
+#: Between the ports of a service's replicas.
+REPLICA_PORT_STEP = 10
 
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """A service of the mesh. `environment` holds what it finds there unless something is set."""
+    """A service of the mesh. `environment` holds what it finds there unless something is set.
+
+    `port` is its first replica's.
+    """
 
     name: str
     module: str
     port: int
     roles: frozenset[str] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
+    replicas: int = 1
+
+    def port_of(self, replica: int) -> int:
+        """Return where a replica listens; they count from 1."""
+        return self.port + (replica - 1) * REPLICA_PORT_STEP
+
+    @property
+    def ports(self) -> list[int]:
+        """Where its replicas listen."""
+        return [self.port_of(replica) for replica in range(1, self.replicas + 1)]
 
 
 @dataclass(frozen=True)
@@ -113,9 +129,14 @@ class Config:
             raise ConfigError(f"no service {name!r}; there are {', '.join(sorted(self.services))}")
         return self.services[name]
 
-    def address_of(self, name: str) -> str:
-        """Return where the service called *name* is, as gRPC writes it."""
-        return self.address.format(name=name, port=self.service(name).port)
+    def address_of(self, name: str, replica: int = 1) -> str:
+        """Return where a replica of the service called *name* is, as gRPC writes it."""
+        return self.address.format(name=name, port=self.service(name).port_of(replica))
+
+    def addresses_of(self, name: str) -> list[str]:
+        """Return where all replicas of the service called *name* are."""
+        count = self.service(name).replicas
+        return [self.address_of(name, replica) for replica in range(1, count + 1)]
 
     @property
     def principals(self) -> dict[str, Principal]:
@@ -128,8 +149,9 @@ class Config:
         """Return each port, and who listens there."""
         found = []
         for one in self.services.values():
-            found.append((one.port, f"service {one.name}"))
-            found.append((one.port + ADMIN_PORT_OFFSET, f"/metrics of {one.name}"))
+            for port in one.ports:
+                found.append((port, f"service {one.name}"))
+                found.append((port + ADMIN_PORT_OFFSET, f"/metrics of {one.name}"))
         return [*found, *((port, name) for name, port in self.ports.items())]
 
     @property
@@ -146,7 +168,7 @@ class Config:
 
     def words(self) -> dict[str, str]:
         """Return what may stand in braces in a command."""
-        services = ",".join(f"{n}={self.address_of(n)}" for n in self.services)
+        services = ",".join(f"{n}={a}" for n in self.services for a in self.addresses_of(n))
         ports = {name: str(port) for name, port in self.ports.items()}
         return {
             "python": sys.executable,
@@ -180,8 +202,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
     retention, stores = root.table("retention"), root.table("store")
     root.end()
+    replicas = _replicas(environment.get("MESH_REPLICAS", ""), services)
     config = Config(
-        services={name: _service(name, table, offset) for name, table in services.tables()},
+        services={n: _service(n, t, offset, replicas.get(n)) for n, t in services.tables()},
         processes={name: _process(name, table) for name, table in processes.tables()},
         ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
         welcome=welcome.texts("command"),
@@ -204,16 +227,17 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-def _service(name: str, table: Table, offset: int) -> ServiceConfig:
+def _service(name: str, table: Table, offset: int, replicas: int | None) -> ServiceConfig:
     service = ServiceConfig(
         name=name,
         module=table.take("module", str),
         port=table.take("port", int) + offset,
         roles=frozenset(table.texts("roles")),
         environment=table.mapping("environment"),
+        replicas=table.take("replicas", int, 1),
     )
     table.end()
-    return service
+    return service if replicas is None else replace(service, replicas=replicas)
 
 
 def _process(name: str, table: Table) -> ProcessConfig:
@@ -229,6 +253,19 @@ def _process(name: str, table: Table) -> ProcessConfig:
     )
     table.end()
     return process
+
+
+def _replicas(text: str, services: Table) -> dict[str, int]:
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, count = part.partition("=")
+        if not count.isdecimal():
+            raise ConfigError(f"MESH_REPLICAS={text}: SERVICE=COUNT,… is wanted")
+        found[name] = int(count)
+    known = services.left()
+    for name in found.keys() - set(known):
+        raise ConfigError(f"MESH_REPLICAS: no service {name!r}; there are {', '.join(known)}")
+    return found
 
 
 def _database(table: Table, environment: Mapping[str, str]) -> str:

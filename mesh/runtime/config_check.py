@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from .table import ConfigError
 
+#: The ports between those of its replicas are other services'.
+REPLICAS_MAX = 5
+
 if TYPE_CHECKING:
     from .config import Config
 
@@ -36,6 +39,8 @@ def check_variables(config: Config, environment: Mapping[str, str]) -> None:
 
 def check_file(config: Config, path: Path, offset: int) -> None:
     """Fail if what *path* says contradicts itself."""
+    for service in config.services.values():
+        _check_replicas(f"{path}: [service.{service.name}] replicas", service.replicas, config)
     owners: dict[int, str] = {}
     for port, owner in config.listeners():
         if not 0 < port < 1 << 16:
@@ -60,6 +65,16 @@ def check_file(config: Config, path: Path, offset: int) -> None:
         )
     _check_words(f"{path}: [welcome]", config.welcome, words)
     _check_words(f"{path}: [bus]", [config.bus], words)
+
+
+def _check_replicas(where: str, count: int, config: Config) -> None:
+    if not 1 <= count <= REPLICAS_MAX:
+        raise ConfigError(f"{where}: {count}: 1 to {REPLICAS_MAX} is possible")
+    if count > 1 and not config.database:
+        raise ConfigError(
+            f"{where}: {count}: a SQLite file belongs to one process; run with STORE=postgres, or"
+            " set MESH_DATABASE_URL"
+        )
 
 
 def _check_words(where: str, texts: Sequence[str], words: Mapping[str, str]) -> None:

@@ -56,9 +56,13 @@ class ServiceProcess:
     Several in one process share a `MemoryNetwork`: they call each other without sockets.
     """
 
-    def __init__(self, config: Config, name: str, network: MemoryNetwork | None = None) -> None:
+    def __init__(
+        self, config: Config, name: str, network: MemoryNetwork | None = None, replica: int = 1
+    ) -> None:
         self._config = config
         self._settings: ServiceConfig = config.service(name)
+        self._port = self._settings.port_of(replica)
+        self._address = config.address_of(name, replica)
         self._runtime = Runtime()
         metrics = Metrics()
         self._telemetry = Telemetry(name, self._runtime, metrics)
@@ -71,7 +75,7 @@ class ServiceProcess:
             identities=Identities(config.token_secret, config.principals, anonymous=LOCAL),
             token=make_token(config.token_secret, name) if config.token_secret else "",
             # Once it has the port, whoever had it before is dead.
-            instance=f"{socket.gethostname()}:{self._settings.port}",
+            instance=f"{socket.gethostname()}:{self._port}",
         )
         self._transport: Transport = network or GrpcTransport(self._runtime)
         self._health = health.aio.HealthServicer()
@@ -118,13 +122,13 @@ class ServiceProcess:
         served = sorted({route.method.service for route in application.routes.values()})
         reflection.enable_server_reflection([*served, *_OWN_SERVICES], server)
         if self._network:
-            self._network.serve(self._config.address_of(self._settings.name), application.routes)
-        await self._server.start(f"{self._config.bind}:{self._settings.port}")
+            self._network.serve(self._address, application.routes)
+        await self._server.start(f"{self._config.bind}:{self._port}")
         self._serve_metrics()
         await application.resume()
         for name in ("", *served):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", service=self._settings.name, port=self._settings.port, services=served)
+        log.info("serving", service=self._settings.name, port=self._port, services=served)
 
     async def drain(self) -> None:
         """Stop without losing a call."""
@@ -142,7 +146,7 @@ class ServiceProcess:
         log.info("stopped", service=self._settings.name)
 
     def _connect(self, target: str, policy: Policy = INSIDE) -> Channel:
-        addresses = [self._config.address_of(target)]
+        addresses = self._config.addresses_of(target)
         return Channel(self._node, target, addresses, self._transport, policy)
 
     def _open_bus(self, service: Service[Any]) -> Bus | None:
@@ -157,7 +161,7 @@ class ServiceProcess:
         return open_bus(url, self._runtime, self._config.token_secret, self._settings.name)
 
     def _serve_metrics(self) -> None:
-        port = self._settings.port + ADMIN_PORT_OFFSET
+        port = self._port + ADMIN_PORT_OFFSET
         try:
             self._node.metrics.serve(self._config.bind, port)
         except OSError as error:
@@ -209,7 +213,7 @@ def load_service(settings: ServiceConfig) -> Service[Any]:
     return service
 
 
-async def serve(config: Config, names: Sequence[str]) -> None:
+async def serve(config: Config, names: Sequence[str], replica: int = 1) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Several *names* share this process."""
     configure_logging(config.log_level)
     stop = asyncio.Event()
@@ -217,7 +221,7 @@ async def serve(config: Config, names: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     network = MemoryNetwork(Runtime()) if len(names) > 1 else None
-    processes = [ServiceProcess(config, name, network) for name in names]
+    processes = [ServiceProcess(config, name, network, replica) for name in names]
     try:
         for process in processes:
             await process.start()

@@ -156,23 +156,28 @@ class Supervisor:
         return [p for p in self._config.processes.values() if p.wanted(os.environ)]
 
     def _services(self) -> list[Spec]:
-        names = list(self._config.services)
-        groups = [names] if self._one_process else [[name] for name in names]
-        return [self._service(group) for group in groups]
+        if self._one_process:
+            if any(service.replicas > 1 for service in self._config.services.values()):
+                raise ConfigError("replicas are processes: leave out --one-process, or them")
+            return [self._service("all", list(self._config.services), 1)]
+        return [
+            self._service(name if replica == 1 else f"{name}-{replica}", [name], replica)
+            for name, service in self._config.services.items()
+            for replica in range(1, service.replicas + 1)
+        ]
 
-    def _service(self, names: list[str]) -> Spec:
-        name = names[0] if len(names) == 1 else "all"
-        addresses = [self._config.address_of(n) for n in names]
+    def _service(self, called: str, names: list[str], replica: int) -> Spec:
+        addresses = [self._config.address_of(name, replica) for name in names]
 
         async def ask(timeout_s: float) -> Health:
             heard = [await probe(address, timeout_s) for address in addresses]
             return next((one for one in heard if one is not Health.SERVES), Health.SERVES)
 
         return Spec(
-            name=name,
-            command=[sys.executable, "-m", "mesh", "run", *names],
+            name=called,
+            command=[sys.executable, "-m", "mesh", "run", *names, "--replica", str(replica)],
             environment={**os.environ, **self._tracing, "MESH_TOKEN_SECRET": self._secret},
-            log=self._log(name),
+            log=self._log(called),
             probe=ask,
             inherited=self._inherited,
         )

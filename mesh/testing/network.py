@@ -16,6 +16,7 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from ..call import Call
+from ..discovery import Reach
 from ..errors import DeadlineExceeded, MeshError, Unavailable
 from ..runtime.clock import Runtime
 from ..status import from_status
@@ -252,6 +253,10 @@ class NodeTransport:
     def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Streams are not disturbed."""
         return self._network.stream(call, requests)
+
+    def reach(self, address: str) -> Reach:
+        """Nothing is known before a call is made."""
+        return Reach.READY
 
     async def close(self) -> None:
         """Nothing to close."""

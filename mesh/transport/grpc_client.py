@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 
 from ..call import Call, Kind
+from ..discovery import Reach
 from ..errors import EXHAUSTED_S, MeshError
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
@@ -29,6 +31,25 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+#: Where there is a choice, gRPC watches each server's health (gRFC A17) on a channel that does
+#: nothing else: it is ready only while the server says that it serves. (Calls on that channel would
+#: fail as soon as the server drains, also those that were picked for it a moment before.) A server
+#: without that service counts as serving.
+WATCHED: tuple[tuple[str, Any], ...] = (
+    (
+        "grpc.service_config",
+        json.dumps(
+            {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
+        ),
+    ),
+)
+_REACH = {
+    grpc.ChannelConnectivity.READY: Reach.READY,
+    grpc.ChannelConnectivity.IDLE: Reach.UNTRIED,
+    grpc.ChannelConnectivity.CONNECTING: Reach.UNTRIED,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE: Reach.FAILING,
+    grpc.ChannelConnectivity.SHUTDOWN: Reach.FAILING,
+}
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _KINDS = {
     Kind.UNARY_UNARY: "unary_unary",
@@ -78,6 +99,7 @@ class GrpcTransport:
         self._now = runtime.clock.monotonic
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._watches: dict[str, grpc.aio.Channel] = {}
         self._callables: dict[tuple[str, str], Any] = {}
 
     async def unary(self, call: Call) -> Any:
@@ -101,9 +123,17 @@ class GrpcTransport:
         finally:
             sent.cancel()
 
+    def reach(self, address: str) -> Reach:
+        """Return how the server is; from now on its health is watched."""
+        watch = self._watches.get(address)
+        if watch is None:
+            options = (*self._options, *WATCHED)
+            watch = self._watches[address] = grpc.aio.insecure_channel(address, options=options)
+        return _REACH[watch.get_state(try_to_connect=True)]
+
     async def close(self) -> None:
         """Close all channels."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._watches.values()):
             await channel.close()
 
     def _send(self, call: Call, request: Any) -> Any:

@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from ..call import Call
+from ..discovery import Reach
 from ..errors import DeadlineExceeded, MeshError, Unavailable
 from ..layers.streams import Reading
 from ..runtime.clock import Runtime
@@ -60,6 +61,10 @@ class MemoryNetwork:
                 yield reply
         finally:
             await asyncio.get_running_loop().create_task(_leave(replies), context=context)
+
+    def reach(self, address: str) -> Reach:
+        """Nothing is known before a call is made."""
+        return Reach.READY
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from ..call import NEVER, Call, Handler, Method, StreamHandler
+from ..discovery import Reach
 from ..metadata import ATTEMPT, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
 
@@ -25,6 +26,13 @@ class Transport(Protocol):
 
     def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Send, and yield the replies."""
+        ...
+
+    def reach(self, address: str) -> Reach:
+        """Return what is known of *address*, and find out more for the next time.
+
+        Asked only where there is a choice of addresses.
+        """
         ...
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "make run JAEGER=1": "builds Jaeger, six minutes; tests/e2e runs on it where it is built",
     "make run UP_FLAGS=--one-process": "the ports are taken by the one that is up",
     "make run STORE=postgres": "tests/e2e/test_postgres.py runs it",
+    'make run STORE=postgres UP_FLAGS="--replicas user=2,order=2"': "tests/e2e/test_replicas.py",
     "make replay": "tests/e2e replays the month",
     'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
     "make bench": "measures for minutes",

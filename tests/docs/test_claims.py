@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh.client import Policy, client_layers
+from mesh.layers.balance import Endpoints
 from mesh.node import Node
 from mesh.runtime.config import ENVIRONMENT, load
 from mesh.server import server_layers
@@ -68,7 +69,7 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
 def test_the_stacks_are_as_described(side: str) -> None:
     table = ARCHITECTURE.partition(f"## The {side} stack")[2].partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    client = client_layers(Node(), "", [""], Policy())
+    client = client_layers(Node(), "", Endpoints.unseen(), Policy())
     layers = client if side == "client" else server_layers(Node())
     assert described == [type(layer).__name__ for layer in layers]
 

@@ -24,7 +24,7 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.runtime import config as configuration
-from mesh.runtime.config import ADMIN_PORT_OFFSET, Config
+from mesh.runtime.config import ADMIN_PORT_OFFSET, REPLICA_PORT_STEP, Config
 from tests.support import children
 
 T = TypeVar("T")
@@ -41,8 +41,9 @@ TAIL_LINES: Final = 30
 _PORTS: Final = [
     port for port, _ in configuration.load({"MESH_CONFIG": str(ROOT / "mesh.toml")}).listeners()
 ]
-#: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
-OFFSETS: Final = range(1024 - min(_PORTS), 65_536 - max(_PORTS), 20)
+#: Offsets that leave every port of mesh.toml, and /metrics of a service's second replica, between
+#: 1024 and 65535.
+OFFSETS: Final = range(1024 - min(_PORTS), 65_536 - max(_PORTS) - REPLICA_PORT_STEP, 20)
 
 #: Those that are up, so that a test that fails can show the logs of what it shares with others.
 up: Final[list[System]] = []
@@ -75,9 +76,10 @@ class System:
         pids: dict[str, int] = json.loads((self.data / "pids.json").read_text())
         return pids
 
-    def address(self, service: str) -> str:
-        """Where a service's gRPC is."""
-        return self.config.address_of(service)
+    def address(self, process: str) -> str:
+        """Where a service's gRPC is, or that of its replica: ``user-2``."""
+        service, _, replica = process.partition("-")
+        return self.config.address_of(service, int(replica or 1))
 
     # --- what customers do ----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import mesh
 from mesh.client import Channel, Policy, client_layers
 from mesh.errors import MeshError, Unavailable
 from mesh.layers.backoff import Backoff
+from mesh.layers.balance import Endpoints
 from mesh.metadata import CORRELATION_ID, KEY, TOKEN
 from mesh.node import Node
 from mesh.server import server_layers
@@ -26,14 +27,14 @@ def names(layers: list[Any]) -> list[str]:
 
 
 def test_the_client_stack_is_in_this_order() -> None:
-    assert names(client_layers(Node(), "order", ["a"], Policy())) == [
+    assert names(client_layers(Node(), "order", Endpoints.unseen(), Policy())) == [
         "Correlate",
         "AssignKey",
         "TraceCall",
         "Observe",
         "ComputeDeadline",
         "Retry",
-        "Pick",
+        "Balance",
         "Breaker",
         "Bulkhead",
         "TraceAttempt",
@@ -43,7 +44,9 @@ def test_the_client_stack_is_in_this_order() -> None:
 
 
 def test_without_a_retry_policy_there_is_one_attempt() -> None:
-    assert "Retry" not in names(client_layers(Node(), "order", ["a"], Policy(retry=None)))
+    assert "Retry" not in names(
+        client_layers(Node(), "order", Endpoints.unseen(), Policy(retry=None))
+    )
 
 
 def test_the_server_stack_is_in_this_order() -> None:

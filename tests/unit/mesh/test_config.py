@@ -109,6 +109,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_BUS_URL": "nats://bus:4222",
         "MESH_DATABASE_URL": "postgresql://{name}:hush@base/{name}",
         "MESH_PORT_OFFSET": "1000",
+        "MESH_REPLICAS": "user=2",
         "MESH_TOKEN_SECRET": "hush",
         "MESH_TOKEN": "gateway.abc",
         "LOG_LEVEL": "debug",
@@ -116,7 +117,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
     assert environment.keys() | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
     config = loaded(**environment)
     assert config.bind == "0.0.0.0"
-    assert config.address_of("user") == "user.shop:51051"
+    assert config.addresses_of("user") == ["user.shop:51051", "user.shop:51061"]
     assert config.data_dir == Path("/var/lib/shop")
     assert config.ports == {"gateway": 9080}
     assert config.bus_url == "nats://bus:4222"

@@ -103,3 +103,39 @@ async def test_a_driver_that_is_not_there_is_told(
     monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(StorageError, match=rf"{driver} is not .*proxyless-mesh\[{extra}\]"):
         await open_store("user", url, tmp_path, Runtime(), [])
+
+
+REPLICATED = SYSTEM.replace("port = 50051", "port = 50051\nreplicas = 2")
+
+
+def test_replicas_listen_beside_one_another(loaded: Load) -> None:
+    config = loaded(REPLICATED, STORE="postgres", MESH_PORT_OFFSET="100")
+    assert config.addresses_of("user") == ["127.0.0.1:50151", "127.0.0.1:50161"]
+    assert config.words()["services"] == "user=127.0.0.1:50151,user=127.0.0.1:50161"
+    assert {port for port, _ in config.listeners()} == {50151, 50161, 60151, 60161, 5532}
+
+
+def test_the_variable_is_stronger_than_the_file(loaded: Load) -> None:
+    config = loaded(REPLICATED, STORE="postgres", MESH_REPLICAS="user=3")
+    assert len(config.addresses_of("user")) == 3
+    assert len(loaded(REPLICATED, MESH_REPLICAS="user=1").addresses_of("user")) == 1
+
+
+def test_replicas_need_a_database_that_they_can_share(loaded: Load) -> None:
+    with pytest.raises(ConfigError, match=r"user\] replicas: 2: a SQLite file .* STORE=postgres"):
+        loaded(REPLICATED)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("user", "SERVICE=COUNT"),
+        ("user=two", "SERVICE=COUNT"),
+        ("user=0", "1 to 5 is possible"),
+        ("user=6", "1 to 5 is possible"),
+        ("usr=2", "no service 'usr'; there are user"),
+    ],
+)
+def test_a_count_of_replicas_that_cannot_be(loaded: Load, text: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        loaded(STORE="postgres", MESH_REPLICAS=text)

@@ -559,6 +559,17 @@ async def test_a_child_that_lived_long_is_restarted_soon(
         await said.until("one ended with status 3; restarting in 0.0 s")
 
 
+async def test_a_child_that_was_asked_to_end_is_restarted_soon(
+    child: StartChild, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "RESTART", Backoff(base_s=0.01, max_s=60.0))
+    one = child("raise SystemExit(0)")
+    await one.start()
+    while one.restarts < 12:
+        del said[:]
+        await said.until("one ended with status 0; restarting in 0.0 s")
+
+
 async def test_a_child_whose_program_is_gone_at_a_restart_is_tried_again(
     child: StartChild, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,110 @@
+"""Choose the address for each attempt: one that can be reached, then the one least busy.
+
+Equally busy ones take turns, so that another attempt of a call goes elsewhere. An address whose
+circuit is open is passed over, which makes the circuit breaker the outlier ejection.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from ..call import Call, Handler, Layer, StreamHandler
+from ..discovery import Directory, Listed, Reach
+from .streams import Reading
+
+
+class Endpoints:
+    """The addresses of a target, and how busy they are with our calls.
+
+    Args:
+        directory: where the target is.
+        reach: whether an address can be reached, as far as the transport knows.
+    """
+
+    @staticmethod
+    def unseen() -> Endpoints:
+        """Those of a stock channel, which picks for itself."""
+        return Endpoints(Listed([""]), lambda _: Reach.READY)
+
+    def __init__(self, directory: Directory, reach: Callable[[str], Reach]) -> None:
+        self._directory = directory
+        self._reach = reach
+        self._turn = itertools.count()
+        self._under_way: Counter[str] = Counter()
+
+    @property
+    def sole(self) -> str | None:
+        """The one address there ever is: nothing to choose, nothing to count."""
+        if isinstance(self._directory, Listed) and len(self._directory.all) == 1:
+            return self._directory.all[0]
+        return None
+
+    async def pick(self, call: Call, admits: Callable[[Call], bool]) -> Call:
+        """Return *call* with the address that it goes to; `ended` is told when it is over.
+
+        If no address is admitted, the breaker says until when.
+        """
+        addresses = await self._directory.addresses()
+        first = next(self._turn) % len(addresses)
+        reach = {address: self._reach(address) for address in addresses}
+        if Reach.FAILING in reach.values():
+            self._directory.doubt()
+
+        def cost(sent: Call) -> tuple[bool, Reach, int]:
+            return not admits(sent), reach[sent.address], self._under_way[sent.address]
+
+        in_turn = (*addresses[first:], *addresses[:first])
+        picked = min((call.replace(address=address) for address in in_turn), key=cost)
+        self._under_way[picked.address] += 1
+        return picked
+
+    def ended(self, call: Call) -> None:
+        """Take note that a picked call is over."""
+        self._under_way[call.address] -= 1
+        if not self._under_way[call.address]:
+            del self._under_way[call.address]  # or those that are gone for ever would stay
+
+
+class Balance(Layer):
+    """Sets `call.address`. `admits` says whether the breaker lets a call to its address through."""
+
+    def __init__(self, endpoints: Endpoints, admits: Callable[[Call], bool]) -> None:
+        self._endpoints = endpoints
+        self._admits = admits
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Send each call to the address chosen for it."""
+        endpoints, sole = self._endpoints, self._endpoints.sole
+        if sole is not None:
+
+            def to_sole(call: Call) -> Awaitable[Any]:
+                return inner(call.replace(address=sole))
+
+            return to_sole
+
+        async def balanced(call: Call) -> Any:
+            picked = await endpoints.pick(call, self._admits)
+            try:
+                return await inner(picked)
+            finally:
+                endpoints.ended(picked)
+
+        return balanced
+
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same; a stream keeps its address busy until its end."""
+        endpoints = self._endpoints
+
+        async def balanced(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            picked = await endpoints.pick(call, self._admits)
+            try:
+                async with Reading(inner(picked, requests)) as replies:
+                    async for reply in replies:
+                        yield reply
+            finally:
+                endpoints.ended(picked)
+
+        return balanced
