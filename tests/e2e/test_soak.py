@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from replay.progress import Progress
-from tests.soak import report
+from tests.soak import record, report
+from tests.soak.coverage import Coverage
 from tests.soak.run import Load
 from tests.soak.soak import Options, soak
 
@@ -18,9 +19,9 @@ def test_random_kills_lose_nothing_double_nothing_and_leave_nothing(
 ) -> None:
     options = Options(KILLS, Load(seed=1, first_day=True), gap_s=0.7)
     with capsys.disabled():
-        soaked = soak(tmp_path, options, Progress())
+        soaked = soak(tmp_path, options, Progress(), before=Coverage())
         found = list(soaked.faults())
-        report.show(soaked, found, Console())
+        report.show([record.run_of(soaked, found)], Console())
     assert found == []
     assert soaked.outcome.resumed > 0
     assert any(kill.interrupted for kill in soaked.killer.kills)

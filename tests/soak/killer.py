@@ -63,11 +63,15 @@ class Kill:
 
 @dataclass
 class Killer:
-    """Kills, so many times, on the average *gap_s* apart."""
+    """Kills, so many times, on the average *gap_s* apart.
+
+    before: what other runs have interrupted; it need not be aimed at any more.
+    """
 
     system: System
     rng: random.Random
     gap_s: float
+    before: Coverage = field(default_factory=Coverage)
     kills: list[Kill] = field(default_factory=list)
     coverage: Coverage = field(default_factory=Coverage)
 
@@ -112,7 +116,8 @@ class Killer:
 
     async def _aimed(self) -> Kill | None:
         """Wait for a step that was never interrupted, and interrupt it; None if none comes."""
-        missing, candidates = set(self.coverage.missing), self._candidates()
+        missing = set(self.coverage.missing) & set(self.before.missing)
+        candidates = self._candidates()
         caller_dies = self.rng.random() < 0.5
         ends = time.monotonic() + AIM_S
         while missing and time.monotonic() < ends:

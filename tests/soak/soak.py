@@ -11,6 +11,7 @@ from pathlib import Path
 
 from replay.progress import Progress
 from tests.e2e.system import System, running
+from tests.soak.coverage import Coverage
 from tests.soak.killer import Kill, Killer
 from tests.soak.run import Load, Outcome, orders_under
 
@@ -37,14 +38,18 @@ class Soaked:
         return self.outcome.faults()
 
 
-def soak(data: Path, options: Options, progress: Progress) -> Soaked:
-    """Run it on a new system in the folder *data*; its file kills.log tells what was killed."""
+def soak(data: Path, options: Options, progress: Progress, before: Coverage) -> Soaked:
+    """Run it on a new system in the folder *data*; its file kills.log tells what was killed.
+
+    before: what runs before this one have interrupted; what they have not is aimed at.
+    """
     with running(data) as system:
-        return asyncio.run(_soak(system, options, progress))
+        return asyncio.run(_soak(system, options, progress, before))
 
 
-async def _soak(system: System, options: Options, progress: Progress) -> Soaked:
-    killer = Killer(system, random.Random(f"kills/{options.orders.seed}"), options.gap_s)
+async def _soak(system: System, options: Options, progress: Progress, before: Coverage) -> Soaked:
+    rng = random.Random(f"kills/{options.orders.seed}")
+    killer = Killer(system, rng, options.gap_s, before)
     with (system.data / "kills.log").open("w") as log:
 
         async def kill() -> None:
