@@ -200,6 +200,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     root = Table(path, "", document)
     services, processes = root.table("service"), root.table("process")
     ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
+    bus_url = bus.take("url", str, "")
     retention, stores = root.table("retention"), root.table("store")
     root.end()
     replicas = _replicas(environment.get("MESH_REPLICAS", ""), services)
@@ -209,7 +210,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
         welcome=welcome.texts("command"),
         keep_days=retention.take("days", int, 30),
-        bus=environment.get("MESH_BUS_URL") or bus.take("url", str, ""),
+        bus=environment.get("MESH_BUS_URL") or bus_url,
         database=_database(stores, environment),
         profile=environment.get("MESH_PROFILE", "dev"),
         bind=environment.get("MESH_BIND", "127.0.0.1"),

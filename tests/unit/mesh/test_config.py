@@ -115,7 +115,9 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "LOG_LEVEL": "debug",
     }
     assert environment.keys() | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
-    config = loaded(**environment)
+    bus = '[bus]\nurl = "nats://127.0.0.1:{gateway}"\n'
+    assert loaded(SYSTEM + bus).bus_url == "nats://127.0.0.1:8080"
+    config = loaded(SYSTEM + bus, **environment)
     assert config.bind == "0.0.0.0"
     assert config.addresses_of("user") == ["user.shop:51051", "user.shop:51061"]
     assert config.data_dir == Path("/var/lib/shop")
