@@ -6,6 +6,10 @@ Once its intent is committed an effect is brought to its end whatever happens to
 is tried again until the outside gives a definite answer, and after a crash open intents resume at
 start. So it happens at least once, and exactly once if the outside is idempotent by key. An undo
 of an effect that is still open first brings it to its end.
+
+An open effect whose code is gone, because a new version has none for its method, can come to no
+end: it is told at start (an error in the log, `mesh_effects_orphaned`), stays as it is, and who
+asks for it or undoes it hears that it is under way. Bring the code back, and it goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .call import NEVER, Call, Handler, Method, Principal
+from .errors import KeyInFlight, MeshError
 from .execution import attempt, stored, undo_is_void
 from .layers.backoff import Backoff
 from .metadata import CORRELATION_ID, TRACEPARENT, UNDO_OF, VOID
@@ -32,6 +38,8 @@ from .storage.keys import KeyId, State
 from .storage.port import Row, Store, Tx, on_behalf_of
 
 BACKOFF = Backoff(base_s=0.1, max_s=5.0)
+#: What an outside that is hard to reach raises; anything else may be a bug, and is shown as one.
+_EXPECTED = (MeshError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class Effects:
         self._context = context
         self._effects: dict[str, Effect] = {}
         self._flights: dict[KeyId, asyncio.Task[keys.Answer]] = {}
+        #: Open effects at the last `resume` whose code is gone, by the path of their method.
+        self.orphans: Counter[str] = Counter()
 
     def handler(self, effect: Effect) -> Handler:
         """Return the handler of *effect*."""
@@ -73,7 +83,11 @@ class Effects:
 
     async def resume(self) -> int:
         """Take up the effects that a crash left open; return how many."""
-        calls = await self._store.read(_open_calls)
+        rows = await self._store.read(_open_effects)
+        self.orphans = Counter(row[_METHOD] for row in rows if row[_METHOD] not in self._effects)
+        for method, count in self.orphans.items():
+            log.error("open effects have no code any more", method=method, effects=count)
+        calls = [_call(row) for row in rows if row[_METHOD] in self._effects]
         for call in calls:
             self._fly(call)
         return len(calls)
@@ -94,6 +108,8 @@ class Effects:
             answer = keys.Answer(State.VOID)
         elif do and await keys.state_or_void(tx, do) is State.OPEN:
             await tx.rollback()  # the key is not ours yet
+            if do.method not in self._effects:
+                raise KeyInFlight("what this undoes is open and has no code any more")
             return _EndFirst(await _open_call(tx, do))
         elif do and await undo_is_void(tx, do):
             answer = keys.Answer.reply(call.method.reply_type(), call.method)
@@ -141,15 +157,22 @@ class Effects:
                 return await self._store.write(on_behalf_of(call, settle))
             except Exception as error:  # noqa: BLE001  # the intent stands and must end
                 delay_s = BACKOFF.delay_s(tries, self._runtime.random)
-                log.warning(
-                    "effect will be tried again",
-                    method=call.method.full_name,
-                    attempt=tries,
-                    delay_s=round(delay_s, 3),
-                    error=type(error).__name__,
-                )
+                self._tell(call, error, tries, delay_s)
                 await self._runtime.clock.sleep(delay_s)
         raise AssertionError("unreachable")
+
+    def _tell(self, call: Call, error: Exception, tries: int, delay_s: float) -> None:
+        expected = isinstance(error, _EXPECTED)
+        tell = log.warning if expected else log.error
+        tell(
+            "effect will be tried again",
+            method=call.method.full_name,
+            attempt=tries,
+            delay_s=round(delay_s, 3),
+            error=type(error).__name__,
+            # The first and every tenth time is enough for whoever looks for a bug.
+            exc_info=error if not expected and tries % 10 == 1 else None,
+        )
 
     async def _settle(self, tx: Tx, effect: Effect, call: Call, result: Any) -> keys.Answer:
         known = await keys.find(tx, call)
@@ -207,13 +230,14 @@ async def _open_call(tx: Tx, key: KeyId) -> Call:
     return _call(rows[0])
 
 
-async def _open_calls(tx: Tx) -> list[Call]:
-    return [_call(row) for row in await tx.execute(_SELECT)]
+async def _open_effects(tx: Tx) -> list[Row]:
+    return await tx.execute(_SELECT)
 
 
 _SELECT = (
     "SELECT principal, method, key, request, correlation_id, traceparent, undo_of FROM mesh_effects"
 )
+_METHOD = 1  # its column there
 
 
 def _call(row: Row) -> Call:

@@ -93,6 +93,8 @@ class Application:
     async def resume(self) -> None:
         """Take up what a crash left unfinished."""
         await self.effects.resume()
+        for path, count in self.effects.orphans.items():
+            self._node.metrics.effects_orphaned.labels(path.removeprefix("/")).set(count)
         if self.engine:
             await self.engine.resume()
         if self._retention:

@@ -106,6 +106,12 @@ class Metrics:
             ("rpc_method", "decision"),
             registry=self.registry,
         )
+        self.effects_orphaned = Gauge(
+            "mesh_effects_orphaned",
+            "Open effects at start for whose method there is no code any more",
+            ("rpc_method",),
+            registry=self.registry,
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",

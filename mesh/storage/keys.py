@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from ..call import Call, Method
-from ..errors import AlreadyExists, Internal, Refused
+from ..errors import AlreadyExists, Internal, KeyInFlight, Refused
 from ..metadata import UNDO_OF
 from ..status import from_status, to_status
 from . import watermark
@@ -93,11 +93,13 @@ class Answer:
         return Answer(State.REFUSED, to_status(refused).SerializeToString(deterministic=True))
 
     def give(self, method: Method) -> Message:
-        """Return the reply, or raise the refusal."""
+        """Return the reply, or raise the refusal; KeyInFlight if it has come to neither."""
         if self.state in (State.REPLIED, State.UNDOING, State.UNDONE):
             return method.reply_type.FromString(self.payload)
         if self.state is State.REFUSED:
             raise from_status(Status.FromString(self.payload))
+        if self.state is State.OPEN:
+            raise KeyInFlight("what this key began has not come to its end")
         raise Refused("it was undone before it arrived", reason="VOIDED")
 
 

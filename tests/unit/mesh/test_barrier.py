@@ -10,7 +10,7 @@ from mesh.errors import KeyInFlight, Refused
 from mesh.execution import with_context
 from mesh.metadata import VOID
 
-from .test_effects import Bank, Clock, Till
+from .bank import Bank, Clock, Till
 from .test_execution import Vault
 from .vault import PUT, TAKE, call, coins, number, open_vault
 
