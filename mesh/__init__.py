@@ -11,7 +11,8 @@ For the stubs of new code::
 For services and sagas see `mesh.service` and `mesh.saga`.
 """
 
-from .api import channel, interceptors
+from . import sync
+from .api import channel, interceptors, server_interceptors
 from .client import Policy
 from .errors import CircuitOpenError, MeshError, Refused
 from .layers.breaker import circuit_breaker
@@ -35,4 +36,6 @@ __all__ = [
     "channel",
     "circuit_breaker",
     "interceptors",
+    "server_interceptors",
+    "sync",
 ]

@@ -1,4 +1,4 @@
-"""The two ways into the client stack."""
+"""The ways into the two stacks, for code on `grpc.aio`; `mesh.sync` has those for sync code."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def interceptors(
     node = node or Node()
     layers = client_layers(node, target, Endpoints.unseen(), policy or Policy())
     return client_interceptors(layers, node.runtime.clock.monotonic)
+
+
+def server_interceptors(*, node: Node | None = None) -> list[grpc.aio.ServerInterceptor]:
+    """Return what puts the server stack around all that a stock `grpc.aio` server serves.
+
+    Servicers may be coroutines or, as gRPC has it, plain functions. gRPC's own services (health,
+    reflection) are left alone.
+    """
+    from .server import server_layers  # what only servers need takes as long again to import
+    from .transport.server_interceptors import ServerInterceptor
+
+    node = node or Node()
+    return [ServerInterceptor(server_layers(node), node.runtime)]

@@ -178,6 +178,10 @@ class Layer:
     A layer that does not override one of the two lets such calls pass untouched.
     """
 
+    #: Whether it awaits more than its clock and the handler inside it (another call, a queue):
+    #: then it takes an event loop, and `mesh.sync` refuses it.
+    suspends = False
+
     def __call__(self, inner: Handler) -> Handler:
         """Return a handler around *inner*."""
         return inner

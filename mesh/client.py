@@ -120,7 +120,13 @@ class _Remote:
 
     def _call(self, request: Any, timeout: float | None, metadata: Any) -> Call:
         deadline = NEVER if timeout is None else self._now() + timeout
-        return Call(self.method, request, deadline, dict(metadata or ()))
+        if not metadata:
+            return Call(self.method, request, deadline, {})
+        given = tuple(metadata)
+        texts = {name: value for name, value in given if isinstance(value, str)}
+        # What a mapping cannot hold, repeated and binary entries, the transport sends beside it.
+        carrier = given if len(texts) < len(given) else None
+        return Call(self.method, request, deadline, texts, carrier=carrier)
 
 
 class UnaryRemote(_Remote):

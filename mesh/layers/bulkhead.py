@@ -111,6 +111,7 @@ class Bulkhead(Layer):
         self, config: BulkheadConfig, runtime: Runtime, metrics: Metrics | None = None
     ) -> None:
         self._config = config
+        self.suspends = config.queue_max > 0
         self._now = runtime.clock.monotonic
         self._metrics = metrics
         self.slots: defaultdict[str, Slots] = defaultdict(lambda: Slots(config))

@@ -5,6 +5,8 @@ gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
 
 from __future__ import annotations
 
+import asyncio
+
 from ..call import NEVER, Call, Prepare
 from ..errors import Expired
 from ..runtime.clock import Runtime
@@ -12,6 +14,10 @@ from ..scope import scope
 
 #: Kept back from the caller's remaining time, so that our answer still reaches it.
 MARGIN_S = 0.02
+
+
+class Overrun(asyncio.CancelledError):
+    """A call being served was cancelled because its deadline had come."""
 
 
 class ComputeDeadline(Prepare):

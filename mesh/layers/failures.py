@@ -15,6 +15,7 @@ from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
 from ..storage.port import StorageError
+from .deadline import MARGIN_S, Overrun
 from .streams import Reading
 
 
@@ -27,13 +28,21 @@ class Failures(Layer):
     def _translate(self, call: Call, error: BaseException) -> MeshError:
         if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
             failed = "a service behind this one failed"
-            return _correlated(Unavailable(failed, reason="DOWNSTREAM_FAILED"))
+            wait_s = getattr(error.__cause__, "retry_after_s", None)  # below 0 if retries ran out
+            return _correlated(
+                Unavailable(failed, reason="DOWNSTREAM_FAILED", retry_after_s=wait_s)
+            )
         if isinstance(error, StorageError):  # the store has logged it, once for all
             return _correlated(_unstored(error))
         error_id = self._runtime.new_id()
         log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
         found = "an internal error; its id finds it in the log"
         return _correlated(Internal(found, info={"error_id": error_id}))
+
+    def _overrun(self, call: Call, error: BaseException) -> None:
+        """Say that it was the deadline which ended *call*, if it was."""
+        if self._runtime.clock.monotonic() >= call.deadline - MARGIN_S:
+            raise Overrun from error
 
     def __call__(self, inner: Handler) -> Handler:
         """Translate what a handler raises."""
@@ -48,6 +57,7 @@ class Failures(Layer):
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
                 if _caller_left():
+                    self._overrun(call, error)
                     raise
                 raise self._translate(call, error) from error
 
@@ -68,6 +78,7 @@ class Failures(Layer):
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
                 if _caller_left():
+                    self._overrun(call, error)
                     raise
                 raise self._translate(call, error) from error
 
@@ -90,5 +101,8 @@ def _unstored(error: StorageError) -> MeshError:
 
 def _caller_left() -> bool:
     """Whether this task is being cancelled, rather than the handler raising it by itself."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop: only a caller who left cancels what is driven
+        return True
     return task is not None and task.cancelling() > 0

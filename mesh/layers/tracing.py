@@ -35,6 +35,7 @@ from ..errors import MeshError
 from ..metadata import CORRELATION_ID, OUTSIDE_TRACEPARENT, TRACEPARENT
 from ..runtime.recorder import Recorder
 from ..scope import current_span, format_traceparent, parse_traceparent, scope
+from .deadline import Overrun
 from .streams import Reading
 
 #: On a server span only these are errors; any other status is the client's affair.
@@ -54,6 +55,8 @@ def status_of(error: BaseException) -> tuple[StatusCode, str]:
     """Return (status, reason) as they go over the wire."""
     if isinstance(error, MeshError):
         return error.status, error.reason
+    if isinstance(error, Overrun):
+        return StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return StatusCode.CANCELLED, "CANCELLED"
     return StatusCode.UNKNOWN, type(error).__name__

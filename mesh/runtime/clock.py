@@ -47,6 +47,17 @@ class SystemClock:
         await asyncio.sleep(delay_s)
 
 
+class BlockingClock:
+    """The same clocks for code without an event loop: a sleep keeps its thread."""
+
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait in this thread, without suspending."""
+        time.sleep(delay_s)  # noqa: ASYNC251  # there is no event loop
+
+
 class OsRandom(random.SystemRandom):
     """The machine's own chance, fetched 4 KiB at a time.
 

@@ -17,12 +17,32 @@ from ..layers.streams import Reading
 _END = object()
 
 
+class Attempts:
+    """A call's carrier: how attempts are made, and the one that is under way or was the last."""
+
+    def __init__(self, continuation: Any, details: Any) -> None:
+        self._continuation = continuation
+        self.details = details
+        self.rpc: Any = None
+        self.reply: Any = None
+
+    async def start(self, details: Any, request: Any) -> Any:
+        """Begin an attempt."""
+        self.rpc = await self._continuation(details, request)
+        return self.rpc
+
+    def call_of(self, reply: Any) -> Any:
+        """Return gRPC's own call that brought *reply*; *reply* if a layer made it."""
+        return self.rpc if reply is self.reply else reply
+
+
 class _WorkingCall(grpc.aio.Call):
     """What both kinds have in common: a task, and how it ended."""
 
     _done_writing_flag = False  # read by gRPC before each `write`
 
-    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Any], attempts: Attempts) -> None:
+        self._attempts = attempts
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(_look)
 
@@ -47,13 +67,22 @@ class _WorkingCall(grpc.aio.Call):
         return None
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """Return nothing: there is one for each attempt."""
-        return grpc.aio.Metadata()
+        """Return that of the last attempt, once there is something to be read."""
+        await self._arrival()
+        rpc = self._attempts.rpc
+        found: grpc.aio.Metadata = await rpc.initial_metadata() if rpc else grpc.aio.Metadata()
+        return found
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """Return that of its failure, once it has ended."""
+        """Return that of its failure, or of the last attempt, once it has ended."""
         error = await self._error()
-        return error.trailing_metadata() if error else grpc.aio.Metadata()
+        if error or self._attempts.rpc is None or self._task.cancelled():
+            return error.trailing_metadata() if error else grpc.aio.Metadata()
+        found: grpc.aio.Metadata = await self._attempts.rpc.trailing_metadata()
+        return found
+
+    async def _arrival(self) -> None:
+        await self._error()
 
     async def code(self) -> grpc.StatusCode:
         """Return its status, once it has ended."""
@@ -97,10 +126,11 @@ class StreamCall(
 ):
     """A call with many replies: at most one of them waits for its reader."""
 
-    def __init__(self, replies: AsyncIterator[Any]) -> None:
+    def __init__(self, replies: AsyncIterator[Any], attempts: Attempts) -> None:
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._room = asyncio.Semaphore(1)
-        super().__init__(self._receive(replies))
+        self._first = asyncio.Event()
+        super().__init__(self._receive(replies), attempts)
 
     async def _receive(self, replies: AsyncIterator[Any]) -> None:
         try:
@@ -108,8 +138,13 @@ class StreamCall(
                 async for reply in replies:
                     await self._room.acquire()
                     self._arrived.put_nowait(reply)
+                    self._first.set()
         finally:
             self._arrived.put_nowait(_END)
+            self._first.set()
+
+    async def _arrival(self) -> None:
+        await self._first.wait()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Yield the replies; whoever is cancelled while waiting for one ends the call."""

@@ -15,7 +15,7 @@ from ..errors import EXHAUSTED_S, MeshError
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import from_wire
-from .port import outgoing, remaining_s
+from .port import outgoing, outgoing_with, remaining_s
 
 #: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -81,11 +81,11 @@ class _Entries(grpc.aio.Metadata):
     apart again: four times the time.
     """
 
-    def __init__(self, entries: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, entries: tuple[tuple[str, str | bytes], ...]) -> None:
         super().__init__()
         self._entries = entries
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
+    def __iter__(self) -> Iterator[tuple[str, str | bytes]]:
         return iter(self._entries)
 
     def __len__(self) -> int:
@@ -144,7 +144,9 @@ class GrpcTransport:
         return send(
             request,
             timeout=remaining_s(call, self._now()),
-            metadata=_Entries(outgoing(call)),
+            metadata=_Entries(
+                outgoing_with(call, call.carrier) if call.carrier else outgoing(call)
+            ),
         )
 
     def _open(self, call: Call) -> Any:

@@ -18,9 +18,9 @@ from ..errors import MeshError
 from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
 from ..status import to_status
-from .grpc_calls import ReplyCall, StreamCall
+from .grpc_calls import Attempts, ReplyCall, StreamCall
 from .grpc_client import to_mesh_error
-from .port import outgoing, remaining_s
+from .port import outgoing_with, remaining_s
 
 Now = Callable[[], float]
 
@@ -46,7 +46,8 @@ class _Continue:
     async def unary(self, call: Call) -> Any:
         rpc = await self._start(call, call.request)
         try:
-            return await rpc
+            reply = call.carrier.reply = await rpc
+            return reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from error
         except asyncio.CancelledError:
@@ -68,13 +69,13 @@ class _Continue:
             rpc.cancel()  # nothing, if it has ended
 
     async def _start(self, call: Call, request: Any) -> Any:
-        continuation, details = call.carrier
-        binary = [(k, v) for k, v in details.metadata or () if isinstance(v, bytes)]
+        attempts: Attempts = call.carrier
+        details = attempts.details
         changed = details._replace(
             timeout=remaining_s(call, self._now()),
-            metadata=grpc.aio.Metadata(*outgoing(call), *binary),
+            metadata=grpc.aio.Metadata(*outgoing_with(call, details.metadata or ())),
         )
-        return await continuation(changed, request)
+        return await attempts.start(changed, request)
 
 
 class _Interceptor:
@@ -93,7 +94,7 @@ class _Interceptor:
             request=method.request_type() if request is None else request,
             deadline=NEVER if timeout is None else self._now() + timeout,
             metadata={k: v for k, v in details.metadata or () if isinstance(v, str)},
-            carrier=(continuation, details),
+            carrier=Attempts(continuation, details),
         )
 
     async def _replies(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -118,7 +119,8 @@ class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         handler: Handler = self._handler
         try:
-            return await handler(self._call(continuation, client_call_details, request))
+            call = self._call(continuation, client_call_details, request)
+            return call.carrier.call_of(await handler(call))
         except MeshError as error:
             raise _stock_error(error) from error
 
@@ -128,7 +130,7 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
         call = self._call(continuation, client_call_details, request)
-        return StreamCall(self._replies(call, _none()))
+        return StreamCall(self._replies(call, _none()), call.carrier)
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
@@ -136,7 +138,7 @@ class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
         call = self._call(continuation, client_call_details)
-        return ReplyCall(self._reply(call, request_iterator))
+        return ReplyCall(self._reply(call, request_iterator), call.carrier)
 
 
 class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
@@ -144,7 +146,7 @@ class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
         call = self._call(continuation, client_call_details)
-        return StreamCall(self._replies(call, request_iterator))
+        return StreamCall(self._replies(call, request_iterator), call.carrier)
 
 
 async def _none() -> AsyncIterator[Any]:

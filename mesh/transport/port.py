@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -63,6 +63,23 @@ def outgoing(call: Call) -> tuple[tuple[str, str], ...]:
     if call.attempt > 1:
         return tuple({**call.metadata, ATTEMPT: str(call.attempt)}.items())
     return tuple(call.metadata.items())
+
+
+def outgoing_with(
+    call: Call, given: Iterable[tuple[str, str | bytes]]
+) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the same where the caller gave entries that a mapping cannot hold.
+
+    Layers see the last text of each name. Names that they left alone go out as they were *given*,
+    repeated and binary entries included.
+    """
+    left: dict[str, str | bytes] = dict(outgoing(call))
+    given = tuple(given)
+    last = dict(given)
+    kept = {name for name, value in last.items() if isinstance(value, bytes)}
+    kept |= {name for name, value in left.items() if last.get(name) == value}
+    unchanged = [(name, value) for name, value in given if name in kept]
+    return (*unchanged, *((name, value) for name, value in left.items() if name not in kept))
 
 
 def incoming(

@@ -1,0 +1,76 @@
+"""The two stacks on stock sync channels and servers: the same layers as on `grpc.aio`.
+
+::
+
+    channel = grpc.intercept_channel(channel, *mesh.sync.interceptors("order"))
+    server = grpc.server(ThreadPoolExecutor(), interceptors=mesh.sync.server_interceptors())
+
+Layers await their clock and the handler inside them. Here both block, so that a coroutine driven
+once runs them in the caller's thread. State is shared between threads: each circuit has a lock.
+What waits for other calls has no place here and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from .call import Layer
+from .client import Policy, client_layers
+from .layers.balance import Endpoints
+from .node import Node
+from .runtime.clock import BlockingClock, SystemClock
+from .transport.grpc_sync_client import sync_client_interceptors
+
+
+def interceptors(
+    target: str = "", *, policy: Policy | None = None, node: Node | None = None
+) -> Any:
+    """Return interceptors that put the client stack on a stock sync channel.
+
+    Give them to one channel, with `grpc.intercept_channel`: its circuit breakers are theirs.
+    *target* names it in spans.
+
+    Raises:
+        ValueError: the policy asks for what needs an event loop.
+    """
+    node = _blocking(node or Node())
+    layers = client_layers(node, target, Endpoints.unseen(), policy or Policy())
+    _refuse_suspending(layers)
+    return sync_client_interceptors(layers, node.runtime.clock.monotonic)
+
+
+def server_interceptors(*, node: Node | None = None) -> list[grpc.ServerInterceptor]:
+    """Return what puts the server stack around all that a stock sync server serves.
+
+    gRPC's own services (health, reflection) are left alone.
+
+    Raises:
+        ValueError: a layer needs an event loop.
+    """
+    from .server import server_layers  # what only servers need takes as long again to import
+    from .transport.grpc_sync_server import SyncServerInterceptor
+
+    node = _blocking(node or Node())
+    layers = server_layers(node)
+    _refuse_suspending(layers)
+    return [SyncServerInterceptor(layers, node.runtime)]
+
+
+def _blocking(node: Node) -> Node:
+    """Return *node* on a clock that needs no event loop; one that a test brought is kept."""
+    if not isinstance(node.runtime.clock, SystemClock):
+        return node
+    return replace(node, runtime=replace(node.runtime, clock=BlockingClock()))
+
+
+def _refuse_suspending(layers: Sequence[Layer]) -> None:
+    for layer in layers:
+        if layer.suspends:
+            raise ValueError(
+                f"{type(layer).__name__} waits for other calls, which takes an event loop: a sync"
+                " stack cannot have it. Take it out of the policy."
+            )

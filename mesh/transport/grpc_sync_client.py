@@ -1,0 +1,149 @@
+"""The client stack on stock sync channels: the same layers, driven in the caller's thread.
+
+gRPC asks for a class of its own for each kind of RPC, as it does for `grpc.aio`. Callers keep what
+they had: stock stubs, ``with_call``, ``future``, iterators, and `grpc.RpcError`s, whose
+`__cause__` is the `mesh.errors.MeshError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+from grpc import StatusCode
+
+from ..call import NEVER, Call, Layer, Method, stack, stack_stream
+from ..layers.streams import Reading, only
+from ..runtime.driven import blocking, iterate
+from .grpc_client import to_mesh_error
+from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
+from .port import outgoing_with, remaining_s
+
+Now = Callable[[], float]
+
+
+def sync_client_interceptors(layers: Sequence[Layer], now: Now) -> list[Any]:
+    """Return the four interceptors that put *layers* around every call of a channel."""
+    end = _Continue(now)
+    unary = stack(*layers, around=end.unary)
+    stream = stack_stream(*layers, around=end.stream)
+    return [
+        _UnaryUnary(unary, now),
+        _UnaryStream(stream, now),
+        _StreamUnary(stream, now),
+        _StreamStream(stream, now),
+    ]
+
+
+class _Continue:
+    """The end of the stack: go on as the channel would have."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    async def unary(self, call: Call) -> Any:
+        """Send, and wait for the reply."""
+        return await self._reply(call, call.request)
+
+    async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Send, and yield the replies as they are asked for; leaving them cancels the call."""
+        client_streams, server_streams = call.method.kind.value
+        request = iterate(requests) if client_streams else call.request
+        if not server_streams:
+            yield await self._reply(call, request)
+            return
+        rpc = self._start(call, request)
+        try:
+            await Wait(rpc)  # the call is under way, and nobody has asked for a reply yet
+            for reply in rpc:
+                yield reply
+        except grpc.RpcError as error:
+            raise _meaning(call, error) from error
+        finally:
+            rpc.cancel()  # nothing, if it has ended
+
+    async def _reply(self, call: Call, request: Any) -> Any:
+        rpc = self._start(call, request)
+        try:
+            if not rpc.done():
+                await Wait(rpc)
+            return rpc.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise _meaning(call, error) from error
+
+    def _start(self, call: Call, request: Any) -> Any:
+        attempts: Attempts = call.carrier
+        details = attempts.details
+        changed = details._replace(
+            timeout=remaining_s(call, self._now()),
+            metadata=outgoing_with(call, details.metadata or ()),
+        )
+        return attempts.start(changed, request)
+
+
+def _meaning(call: Call, error: Any) -> BaseException:
+    if isinstance(error, grpc.FutureCancelledError):
+        return asyncio.CancelledError()
+    if call.carrier.cancelled and error.code() is StatusCode.CANCELLED:
+        return asyncio.CancelledError()
+    return to_mesh_error(error)
+
+
+class _Interceptor:
+    """What the four have in common: from gRPC's arguments to a call."""
+
+    def __init__(self, handler: Any, now: Now) -> None:
+        self._handler = handler
+        self._now = now
+
+    def _call(self, continuation: Any, details: Any, request: Any = None) -> Call:
+        method = Method.at(details.method)
+        return Call(
+            method=method,
+            request=method.request_type() if request is None else request,
+            deadline=NEVER if details.timeout is None else self._now() + details.timeout,
+            metadata={k: v for k, v in details.metadata or () if isinstance(v, str)},
+            carrier=Attempts(continuation, details),
+        )
+
+    async def _reply(self, call: Call) -> Any:
+        return await self._handler(call)
+
+    async def _replies(self, call: Call, requests: Iterable[Any]) -> AsyncIterator[Any]:
+        async with Reading(self._handler(call, blocking(requests))) as replies:
+            async for reply in replies:
+                yield reply
+
+
+class _UnaryUnary(_Interceptor, grpc.UnaryUnaryClientInterceptor):
+    def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = self._call(continuation, client_call_details, request)
+        return ReplyCall(self._reply(call), call.carrier)
+
+
+class _UnaryStream(_Interceptor, grpc.UnaryStreamClientInterceptor):
+    def intercept_unary_stream(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = self._call(continuation, client_call_details, request)
+        return RepliesCall(self._replies(call, ()), call.carrier)
+
+
+class _StreamUnary(_Interceptor, grpc.StreamUnaryClientInterceptor):
+    def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        call = self._call(continuation, client_call_details)
+        return ReplyCall(only(self._replies(call, request_iterator)), call.carrier)
+
+
+class _StreamStream(_Interceptor, grpc.StreamStreamClientInterceptor):
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        call = self._call(continuation, client_call_details)
+        return RepliesCall(self._replies(call, request_iterator), call.carrier)

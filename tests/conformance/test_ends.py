@@ -1,0 +1,71 @@
+"""Calls that end before their answer: cancelled, or out of time, with nothing left behind."""
+
+from __future__ import annotations
+
+import pytest
+from grpc import StatusCode
+
+from mesh.call import Method
+from tests.conformance.conftest import POLICY, World
+from tests.conformance.servicers import End
+from tests.conformance.ways import WAYS
+from tests.support.echo import ADD, CHAT, POUR, SUM
+
+FOUR = pytest.mark.parametrize("method", [ADD, POUR, SUM, CHAT], ids=lambda m: m.kind.name)
+#: Who waits in a thread for the one reply has nothing to cancel by.
+CANCELLABLE = pytest.mark.parametrize(
+    ("world", "method"),
+    [
+        pytest.param(way, method, id=f"{way}-{method.kind.name}")
+        for way in WAYS
+        for method in (ADD, POUR, SUM, CHAT)
+        if way != "sync" or method.server_streams
+    ],
+    indirect=["world"],
+)
+CODE = "rpc.response.status_code"
+DEADLINE_S = 1.0
+
+
+async def cancel_one(world: World, method: Method) -> None:
+    world.script.began.clear()
+    world.script.left.clear()
+    world.script.ends.append(End("wait"))
+    sent = world.begin(method)
+    await world.until(world.script.began.is_set)
+    sent.cancel()
+    await world.until(world.script.left.is_set)
+    assert (await sent.outcome).status is StatusCode.CANCELLED
+
+
+@CANCELLABLE
+async def test_a_cancelled_call_ends_its_servicer(world: World, method: Method) -> None:
+    await cancel_one(world, method)
+    served = await world.server_span()
+    await world.until(lambda: world.client.spans)
+    [called] = world.client.spans
+    assert called.attributes and served.attributes
+    assert called.attributes[CODE] == served.attributes[CODE] == "CANCELLED"
+
+
+@CANCELLABLE
+async def test_cancelling_says_nothing_against_the_target(world: World, method: Method) -> None:
+    for _ in range(POLICY.circuit.failures + 1):
+        await cancel_one(world, method)
+    assert (await world.send(method)).status is StatusCode.OK
+
+
+@FOUR
+async def test_a_deadline_ends_both_sides(world: World, method: Method) -> None:
+    assert (await world.send(method)).status is StatusCode.OK  # there is a connection
+    await world.server_span()
+    world.client.forget()
+    world.server.forget()
+    world.script.ends.append(End("wait"))
+    ended = await world.send(method, timeout=DEADLINE_S)
+    assert ended.status is StatusCode.DEADLINE_EXCEEDED
+    await world.until(world.script.left.is_set)
+    served = await world.server_span()
+    [called] = world.client.spans
+    assert called.attributes and served.attributes
+    assert called.attributes[CODE] == served.attributes[CODE] == "DEADLINE_EXCEEDED"
