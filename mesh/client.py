@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,7 +122,7 @@ class _Remote:
         deadline = NEVER if timeout is None else self._now() + timeout
         if not metadata:
             return Call(self.method, request, deadline, {})
-        given = tuple(metadata)
+        given = tuple(metadata.items() if isinstance(metadata, Mapping) else metadata)
         texts = {name: value for name, value in given if isinstance(value, str)}
         # What a mapping cannot hold, repeated and binary entries, the transport sends beside it.
         carrier = given if len(texts) < len(given) else None
