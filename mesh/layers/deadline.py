@@ -16,6 +16,11 @@ from ..scope import scope
 MARGIN_S = 0.02
 
 
+#: By how much a server may take a deadline to be later than its caller does, whose time began
+#: before the request arrived: a call that is cancelled this close to it ran out of time.
+LATENCY_S = 0.1
+
+
 class Overrun(asyncio.CancelledError):
     """A call being served was cancelled because its deadline had come."""
 

@@ -15,7 +15,7 @@ from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
 from ..storage.port import StorageError
-from .deadline import MARGIN_S, Overrun
+from .deadline import LATENCY_S, Overrun
 from .streams import Reading
 
 
@@ -41,7 +41,7 @@ class Failures(Layer):
 
     def _overrun(self, call: Call, error: BaseException) -> None:
         """Say that it was the deadline which ended *call*, if it was."""
-        if self._runtime.clock.monotonic() >= call.deadline - MARGIN_S:
+        if self._runtime.clock.monotonic() >= call.deadline - LATENCY_S:
             raise Overrun from error
 
     def __call__(self, inner: Handler) -> Handler:
