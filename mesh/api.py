@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import grpc
 
-from .client import Channel, Policy, client_layers
-from .layers.balance import Endpoints
+from .client import Channel, Policing, Policy, layers_at
 from .node import Node
 from .runtime import config
 from .transport.grpc_client import GrpcTransport
@@ -20,15 +19,16 @@ def channel(
     """Return a channel to the service called *target*, for generated stubs.
 
     Its addresses are the ones given (``host:port``, or any gRPC target such as
-    ``dns:///order:50052``), balanced; without any, *target* is looked up in `mesh.toml`.
+    ``dns:///order:50052``), balanced; without any, *target* is looked up in `mesh.toml`. So are its
+    policies unless one is given, if there is such a file.
 
     Raises:
         ConfigError: no address was given and none is configured.
     """
     node = node or Node()
-    if not addresses:
-        addresses = tuple(config.load().addresses_of(target))
-    made: Any = Channel(node, target, addresses, GrpcTransport(node.runtime), policy)
+    where = addresses or config.load().addresses_of(target)
+    transport = GrpcTransport(node.runtime)
+    made: Any = Channel(node, target, where, transport, policy or configured(target))
     return cast("grpc.aio.Channel", made)
 
 
@@ -37,11 +37,13 @@ def interceptors(
 ) -> list[grpc.aio.ClientInterceptor]:
     """Return interceptors that put the client stack on a stock `grpc.aio` channel.
 
-    Give them to one channel: its circuit breakers are theirs. *target* names it in spans.
+    Give them to one channel: its circuit breakers are theirs. *target* names it in spans, and in
+    `mesh.toml`, whose policies its calls have unless one is given, if there is such a file.
     """
     node = node or Node()
-    layers = client_layers(node, target, Endpoints.unseen(), policy or Policy())
-    return client_interceptors(layers, node.runtime.clock.monotonic)
+    return client_interceptors(
+        layers_at(node, target, policy or configured(target)), node.runtime.clock.monotonic
+    )
 
 
 def server_interceptors(*, node: Node | None = None) -> list[grpc.aio.ServerInterceptor]:
@@ -55,3 +57,10 @@ def server_interceptors(*, node: Node | None = None) -> list[grpc.aio.ServerInte
 
     node = node or Node()
     return [ServerInterceptor(server_layers(node), node.runtime)]
+
+
+def configured(target: str) -> Policing:
+    """Return what `mesh.toml` says of calls of *target*, if there is such a file."""
+    from .policies import Policies  # reads servers' settings too, and so imports all they need
+
+    return Policies(config.load()).toward(target) if config.path().exists() else Policy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -78,6 +78,19 @@ class Method:
     def server_streams(self) -> bool:
         """Whether there are many replies."""
         return self.kind in (Kind.UNARY_STREAM, Kind.STREAM_STREAM)
+
+    def promising(self, level: Idempotency | None) -> Method:
+        """Return the method with a promise that its contract does not make; None adds nothing.
+
+        Raises:
+            ValueError: the contract says something else.
+        """
+        if level is None or level is self.idempotency:
+            return self
+        if self.idempotency is not Idempotency.UNKNOWN:
+            own = self.idempotency.name
+            raise ValueError(f"{self.full_name}: idempotency {level.name}: its proto says {own}")
+        return replace(self, idempotency=level)
 
     @staticmethod
     def of(descriptor: MethodDescriptor) -> Method:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .events import cli as events
+from .policies import Policies
 from .runtime import backup_cli as backups
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = configuration.load()
         sys.path.insert(0, str(config.folder))  # where its modules are
+        Policies(config)  # what is wrong there is to be known before anything starts
         if options.command == "up":
             return _up(config, options)
         if options.command == "run":

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
-from .call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
+from .call import (
+    NEVER,
+    Call,
+    Handler,
+    Idempotency,
+    Layer,
+    Method,
+    StreamHandler,
+    stack,
+    stack_stream,
+)
 from .discovery import directory_of
 from .layers.balance import Balance, Endpoints
 from .layers.breaker import Breaker
+from .layers.budget import open_budget
 from .layers.bulkhead import Bulkhead, BulkheadConfig
 from .layers.circuit import CircuitConfig
 from .layers.correlation import Correlate
@@ -21,15 +32,20 @@ from .layers.retry import Retry, RetryPolicy
 from .layers.streams import only
 from .layers.tracing import TraceAttempt, TraceCall
 from .node import Node
+from .runtime.levels import METHOD_ONLY
+from .target import Target
 from .transport.port import Transport
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a client treats its target. Times are in seconds.
+    """How calls of a method are treated. Times are in seconds.
 
     `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. No `retry`
-    means one attempt.
+    means one attempt. `idempotency` is for a method whose proto does not say it.
+
+    Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
+    calls, those of a target and those of a method: see `mesh.runtime.levels`.
     """
 
     timeout_s: float = 10.0
@@ -37,26 +53,66 @@ class Policy:
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
+    idempotency: Idempotency | None = field(default=None, metadata=METHOD_ONLY)
+
+    def once(self) -> Policy:
+        """Return the same for a caller that owns the retry: a saga's engine."""
+        return replace(self, retry=None)
 
 
-def client_layers(node: Node, target: str, endpoints: Endpoints, policy: Policy) -> list[Layer]:
-    """Return the layers of every call made, in the order in which it meets them."""
+#: A policy for all methods, or for each.
+Policing: TypeAlias = Policy | Callable[[Method], Policy]
+
+
+def under(policy: Policing, path: str) -> tuple[Method, Policy]:
+    """Return the method at *path* with what its policy adds to its contract, and its policy.
+
+    Raises:
+        ValueError: the policy contradicts the contract.
+    """
+    method = Method.at(path)
+    own = policy if isinstance(policy, Policy) else policy(method)
+    return method.promising(own.idempotency), own
+
+
+def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Policy) -> list[Layer]:
+    """Return the layers of every call of a method, in the order in which it meets them."""
     runtime = node.runtime
-    breaker = Breaker(policy.circuit, runtime, node.metrics)
+    breaker = target.share(Breaker, policy.circuit)
     return [
         Correlate(runtime),  # first: everything below reports under this id
         AssignKey(runtime),  # before retry: every attempt carries the same key
-        TraceCall(node.tracer, target),  # the logical call, around all attempts
+        TraceCall(node.tracer, target.name),  # the logical call, around all attempts
         Observe(node.metrics, runtime, "client"),  # what the caller felt
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
-        *([Retry(policy.retry, runtime, node.metrics)] if policy.retry else []),
+        *_retry(node, target, policy.retry),
         Balance(endpoints, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
-        Bulkhead(policy.bulkhead, runtime, node.metrics),  # full: nothing the target did
+        target.share(Bulkhead, policy.bulkhead),  # full: nothing the target did
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),
     ]  # then the transport
+
+
+def layers_at(
+    node: Node, target: str, policy: Policing
+) -> Callable[[str], tuple[Method, list[Layer]]]:
+    """Return what gives the method at a path and its layers, on a channel that picks addresses."""
+    shared, endpoints = node.target(target), Endpoints.unseen()
+
+    def at(path: str) -> tuple[Method, list[Layer]]:
+        method, own = under(policy, path)
+        return method, client_layers(node, shared, endpoints, own)
+
+    return at
+
+
+def _retry(node: Node, target: Target, policy: RetryPolicy | None) -> list[Layer]:
+    if policy is None:
+        return []
+    budget = target.share(open_budget, policy.budget)  # one, however often methods may be retried
+    return [Retry(policy, node.runtime, node.metrics, budget)]
 
 
 class Channel:
@@ -72,31 +128,40 @@ class Channel:
         target: str,
         addresses: Sequence[str],
         transport: Transport,
-        policy: Policy | None = None,
+        policy: Policing | None = None,
     ) -> None:
         if not addresses:
             raise ValueError(f"no address is known for {target!r}")
-        self._target = target
+        self._node = node
+        self._target = node.target(target)
+        self._endpoints = Endpoints(directory_of(addresses, node.runtime), transport.reach)
         self._transport = transport
-        endpoints = Endpoints(directory_of(addresses, node.runtime), transport.reach)
-        layers = client_layers(node, target, endpoints, policy or Policy())
-        self._unary = stack(*layers, around=transport.unary)
-        self._stream = stack_stream(*layers, around=transport.stream)
+        self._policy = policy or Policy()
         self._now = node.runtime.clock.monotonic
+
+    def _layers(self, path: str) -> tuple[Method, list[Layer]]:
+        method, policy = under(self._policy, path)
+        return method, client_layers(self._node, self._target, self._endpoints, policy)
 
     def unary_unary(self, path: str, *args: Any, **options: Any) -> UnaryRemote:
         """Return the remote method at *path*."""
-        return UnaryRemote(Method.at(path), self._target, self._unary, self._now)
+        method, layers = self._layers(path)
+        unary = stack(*layers, around=self._transport.unary)
+        return UnaryRemote(method, self._target.name, unary, self._now)
 
     def unary_stream(self, path: str, *args: Any, **options: Any) -> StreamRemote:
         """Return the remote method at *path*."""
-        return StreamRemote(Method.at(path), self._target, self._stream, self._now)
+        method, layers = self._layers(path)
+        stream = stack_stream(*layers, around=self._transport.stream)
+        return StreamRemote(method, self._target.name, stream, self._now)
 
     stream_stream = unary_stream
 
     def stream_unary(self, path: str, *args: Any, **options: Any) -> StreamUnaryRemote:
         """Return the remote method at *path*."""
-        return StreamUnaryRemote(Method.at(path), self._target, self._stream, self._now)
+        method, layers = self._layers(path)
+        stream = stack_stream(*layers, around=self._transport.stream)
+        return StreamUnaryRemote(method, self._target.name, stream, self._now)
 
     async def close(self) -> None:
         """Close the connections."""

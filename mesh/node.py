@@ -10,6 +10,7 @@ from .call import Principal
 from .layers.identity import Identities
 from .runtime.clock import Runtime
 from .runtime.metrics import Metrics
+from .target import Target
 
 #: A developer on the same machine. May do what a person may: never undo.
 LOCAL = Principal("local", frozenset({"sales", "operator", "auditor"}))
@@ -36,3 +37,9 @@ class Node:
     identities: Identities = TRUSTING
     token: str = ""
     instance: str = ""
+    targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def target(self, name: str) -> Target:
+        """Return what all our calls to *name* share; with "" for a name, something of its own."""
+        target = self.targets.get(name) or Target(name, self.runtime, self.metrics)
+        return self.targets.setdefault(name, target) if name else target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .call import Call, Kind, Layer, Method, stack, stack_stream
@@ -27,18 +28,32 @@ from .storage.port import Store
 from .storage.retention import Retention
 from .transport.port import Route
 
-#: What a call without a deadline gets.
-DEFAULT_TIMEOUT_S = 30.0
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How calls of a method are served. Times are in seconds.
+
+    `timeout_s` is what a call without a deadline gets.
+
+    Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
+    services, one of them and a method: see `mesh.runtime.levels`.
+    """
+
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.timeout_s <= 0.0:
+            raise ValueError("timeout_s is more than 0")
 
 
-def server_layers(node: Node) -> list[Layer]:
-    """Return the layers of every call served, in the order in which it meets them."""
+def server_layers(node: Node, settings: ServerSettings = ServerSettings()) -> list[Layer]:
+    """Return the layers of every call of a method, in the order in which it meets them."""
     return [
         EnterScope(node.runtime),  # first: all that follows logs and traces with its correlation
         TraceServer(node.tracer),  # around everything that can take time or fail
         Observe(node.metrics, node.runtime, "server"),  # sees the same status as the span
         Failures(node.runtime),  # everything above sees only our errors
-        CheckDeadline(node.runtime, DEFAULT_TIMEOUT_S),  # before any work is done
+        CheckDeadline(node.runtime, settings.timeout_s),  # before any work is done
         Authenticate(node.identities),  # who is it; all below may ask
         Validate(),  # the handler sees only requests that obey their contract
     ]  # then the handler: keys, barrier and transaction, see mesh.execution
@@ -54,6 +69,7 @@ class Application:
         connect: opens a channel to a target, for calls of handlers.
         connect_once: the same without retries, for sagas: the engine owns their retry.
         bus: where its events go and come from; without one they wait in the outbox.
+        settings: how calls of each method are served.
         keep_s: how long keys, published events and finished sagas are kept; for ever if None.
     """
 
@@ -65,12 +81,14 @@ class Application:
         connect: Callable[[str], Any],
         connect_once: Callable[[str], Any],
         bus: Bus | None = None,
+        settings: Callable[[Method], ServerSettings] = lambda _: ServerSettings(),
         keep_s: float | None = None,
     ) -> None:
         service.check()
         self.service = service
         self.store = store
         self._node = node
+        self._settings = settings
         self._clients, _ = dialled(service.clients, connect)
         self.engine: SagaEngine | None = None
         if service.sagas:
@@ -119,7 +137,7 @@ class Application:
         return [self._route(service, Method.of(m)) for m in service.descriptor.methods]
 
     def _route(self, service: Service[Any], method: Method) -> Route:
-        layers = server_layers(self._node)
+        layers = server_layers(self._node, self._settings(method))
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))

@@ -18,8 +18,9 @@ from typing import Any
 
 import grpc
 
-from .call import Layer
-from .client import Policy, client_layers
+from .api import configured
+from .call import Layer, Method
+from .client import Policy, client_layers, layers_at
 from .layers.balance import Endpoints
 from .node import Node
 from .runtime.clock import BlockingClock, SystemClock
@@ -32,15 +33,24 @@ def interceptors(
     """Return interceptors that put the client stack on a stock sync channel.
 
     Give them to one channel, with `grpc.intercept_channel`: its circuit breakers are theirs.
-    *target* names it in spans.
+    *target* names it in spans, and in `mesh.toml`, whose policies its calls have unless one is
+    given, if there is such a file.
 
     Raises:
-        ValueError: the policy asks for what needs an event loop.
+        ValueError: the policy asks for what needs an event loop. If it is configured for a single
+            method, that one's first call raises it.
     """
     node = _blocking(node or Node())
-    layers = client_layers(node, target, Endpoints.unseen(), policy or Policy())
-    _refuse_suspending(layers)
-    return sync_client_interceptors(layers, node.runtime.clock.monotonic)
+    if policy:
+        _refuse_suspending(client_layers(node, node.target(""), Endpoints.unseen(), policy))
+    of_path = layers_at(node, target, policy or configured(target))
+
+    def checked(path: str) -> tuple[Method, list[Layer]]:
+        method, layers = of_path(path)
+        _refuse_suspending(layers)
+        return method, layers
+
+    return sync_client_interceptors(checked, node.runtime.clock.monotonic)
 
 
 def server_interceptors(*, node: Node | None = None) -> list[grpc.ServerInterceptor]:

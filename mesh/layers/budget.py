@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
+from ..runtime.clock import Runtime
+from ..runtime.metrics import Metrics
+
 
 @dataclass(frozen=True)
 class BudgetConfig:
@@ -67,3 +70,8 @@ class Budget:
         earned = (now - self._filled_at) * self._config.per_s
         self._tokens = min(self._tokens + earned, self._config.burst)
         self._filled_at = now
+
+
+def open_budget(config: BudgetConfig, runtime: Runtime, _: Metrics | None = None) -> Budget:
+    """Return a full budget."""
+    return Budget(config, runtime.clock.monotonic)

@@ -25,7 +25,7 @@ from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from ..scope import scope
 from .backoff import Backoff
-from .budget import Budget, BudgetConfig
+from .budget import Budget, BudgetConfig, open_budget
 from .streams import Reading
 
 #: Retrying these may help; anything else is an answer about the request itself. A deadline that
@@ -55,12 +55,16 @@ class Retry(Layer):
     """The retry layer of one client of one target."""
 
     def __init__(
-        self, policy: RetryPolicy, runtime: Runtime, metrics: Metrics | None = None
+        self,
+        policy: RetryPolicy,
+        runtime: Runtime,
+        metrics: Metrics | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._policy = policy
         self._runtime = runtime
         self._metrics = metrics
-        self.budget = Budget(policy.budget, runtime.clock.monotonic)
+        self.budget = budget or open_budget(policy.budget, runtime)
 
     def _delay_s(self, call: Call, error: MeshError) -> float | None:
         """Return how many seconds to wait before *call* is sent again, or None to give up.

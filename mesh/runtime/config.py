@@ -6,12 +6,21 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from ..call import Principal
 from .config_check import check_file, check_variables
+from .config_parts import (
+    ProcessConfig,
+    ServiceConfig,
+    read_process,
+    read_replicas,
+    read_service,
+)
+from .levels import Written
 from .table import ConfigError, Table
 
 __all__ = [
@@ -38,66 +47,14 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_REPLICAS": "processes of a service, over the configuration's: order=3,user=2",
     "MESH_TOKEN_SECRET": "the processes of one system prove who they are with it",
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
+    "MESH_POLICY__": "how calls are treated, as [policy] of the configuration: docs/policies.md",
+    "MESH_SERVER__": "how calls are served, as [server] of the configuration: docs/policies.md",
     "STORE": "sqlite (default): files in the data folder; or a [store] of the configuration",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
 ADMIN_PORT_OFFSET = 10_000
-#: Between the ports of a service's replicas.
-REPLICA_PORT_STEP = 10
-
-
-@dataclass(frozen=True)
-class ServiceConfig:
-    """A service of the mesh. `environment` holds what it finds there unless something is set.
-
-    `port` is its first replica's.
-    """
-
-    name: str
-    module: str
-    port: int
-    roles: frozenset[str] = frozenset()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    replicas: int = 1
-
-    def port_of(self, replica: int) -> int:
-        """Return where a replica listens; they count from 1."""
-        return self.port + (replica - 1) * REPLICA_PORT_STEP
-
-    @property
-    def ports(self) -> list[int]:
-        """Where its replicas listen."""
-        return [self.port_of(replica) for replica in range(1, self.replicas + 1)]
-
-
-@dataclass(frozen=True)
-class ProcessConfig:
-    """Another process of the system.
-
-    It serves once `ready` answers: an ``http://`` URL with 200, a ``tcp://`` one by listening.
-    `drain` is a command that returns when what it has under way is finished; it is run before the
-    process is asked to end. It runs `when` a variable is set to something but 0, or is what is
-    behind an equals sign; or `unless` one is.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    ready: str = ""
-    drain: tuple[str, ...] = ()
-    first: bool = False
-    when: str = ""
-    unless: str = ""
-    roles: frozenset[str] = frozenset()
-
-    def wanted(self, environment: Mapping[str, str]) -> bool:
-        """Whether it is to run."""
-
-        def on(condition: str) -> bool:
-            name, _, value = condition.partition("=")
-            found = environment.get(name, "0")
-            return found == value if value else found not in ("", "0")
-
-        return (not self.when or on(self.when)) and (not self.unless or not on(self.unless))
+#: Sections whose settings are `mesh.runtime.levels`; each has variables of its own.
+LEVELLED = ("policy", "server")
 
 
 @dataclass(frozen=True)
@@ -111,6 +68,9 @@ class Config:
     bus: str = ""
     database: str = field(default="", repr=False)
     keep_days: int = 30
+    policy: Written = field(default_factory=partial(Written, "policy"))
+    server: Written = field(default_factory=partial(Written, "server"))
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     profile: str = "dev"
     bind: str = "127.0.0.1"
     address: str = "127.0.0.1:{port}"
@@ -133,10 +93,18 @@ class Config:
         """Return where a replica of the service called *name* is, as gRPC writes it."""
         return self.address.format(name=name, port=self.service(name).port_of(replica))
 
-    def addresses_of(self, name: str) -> list[str]:
-        """Return where all replicas of the service called *name* are."""
-        count = self.service(name).replicas
-        return [self.address_of(name, replica) for replica in range(1, count + 1)]
+    def addresses_of(self, target: str) -> list[str]:
+        """Return where calls of *target* go: a service's replicas, or outside the system.
+
+        Raises:
+            ConfigError: there is neither, or it has no address.
+        """
+        if target not in self.targets:
+            replicas = range(1, self.service(target).replicas + 1)
+            return [self.address_of(target, replica) for replica in replicas]
+        if not self.targets[target]:
+            raise ConfigError(f"[target.{target}] has no addresses")
+        return list(self.targets[target])
 
     @property
     def principals(self) -> dict[str, Principal]:
@@ -178,37 +146,49 @@ class Config:
         }
 
 
+def path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where the configuration is to be."""
+    return Path(environment.get("MESH_CONFIG", "mesh.toml"))
+
+
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration.
 
     Raises:
         ConfigError: it is missing or wrong.
     """
-    unknown = sorted(n for n in environment if n.startswith("MESH_") and n not in ENVIRONMENT)
+    starts = tuple(Written(section).prefix for section in LEVELLED)
+    settings = {n: text for n, text in environment.items() if n.startswith(starts)}
+    unknown = {n for n in environment if n.startswith("MESH_")} - {*ENVIRONMENT, *settings}
     if unknown:
-        raise ConfigError(f"unknown: {', '.join(unknown)}; known are {', '.join(ENVIRONMENT)}")
-    path = Path(environment.get("MESH_CONFIG", "mesh.toml"))
+        names = ", ".join(sorted(unknown))
+        raise ConfigError(f"unknown: {names}; known are {', '.join(ENVIRONMENT)}")
+    where = path(environment)
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(where.read_text())
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} is not there: run this where it is, or set MESH_CONFIG"
+            f"{where} is not there: run this where it is, or set MESH_CONFIG"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
     offset = _integer(environment, "MESH_PORT_OFFSET")
-    root = Table(path, "", document)
+    root = Table(where, "", document)
     services, processes = root.table("service"), root.table("process")
     ports, welcome, bus = root.table("ports"), root.table("welcome"), root.table("bus")
     bus_url = bus.take("url", str, "")
-    retention, stores = root.table("retention"), root.table("store")
+    retention, stores, targets = root.table("retention"), root.table("store"), root.table("target")
+    levelled = {
+        one: Written.found(one, str(where), root.content(one), settings) for one in LEVELLED
+    }
     root.end()
-    replicas = _replicas(environment.get("MESH_REPLICAS", ""), services)
+    replicas = read_replicas(environment.get("MESH_REPLICAS", ""), services)
     config = Config(
-        services={n: _service(n, t, offset, replicas.get(n)) for n, t in services.tables()},
-        processes={name: _process(name, table) for name, table in processes.tables()},
+        services={n: read_service(n, t, offset, replicas.get(n)) for n, t in services.tables()},
+        processes={name: read_process(name, table) for name, table in processes.tables()},
         ports={name: ports.take(name, int) + offset for name in document.get("ports", {})},
         welcome=welcome.texts("command"),
+        targets={name: _addresses(table) for name, table in targets.tables()},
         keep_days=retention.take("days", int, 30),
         bus=environment.get("MESH_BUS_URL") or bus_url,
         database=_database(stores, environment),
@@ -218,55 +198,21 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         data_dir=Path(environment.get("MESH_DATA_DIR", ".data")),
         token_secret=environment.get("MESH_TOKEN_SECRET", ""),
         log_level=environment.get("LOG_LEVEL", "INFO").upper(),
-        folder=path.parent.resolve(),
+        folder=where.parent.resolve(),
+        **levelled,
     )
     welcome.end()
     bus.end()
     retention.end()
     check_variables(config, environment)
-    check_file(config, path, offset)
+    check_file(config, where, offset)
     return config
 
 
-def _service(name: str, table: Table, offset: int, replicas: int | None) -> ServiceConfig:
-    service = ServiceConfig(
-        name=name,
-        module=table.take("module", str),
-        port=table.take("port", int) + offset,
-        roles=frozenset(table.texts("roles")),
-        environment=table.mapping("environment"),
-        replicas=table.take("replicas", int, 1),
-    )
+def _addresses(table: Table) -> tuple[str, ...]:
+    addresses = table.texts("addresses")
     table.end()
-    return service if replicas is None else replace(service, replicas=replicas)
-
-
-def _process(name: str, table: Table) -> ProcessConfig:
-    process = ProcessConfig(
-        name=name,
-        command=table.texts("command", None),
-        ready=table.take("ready", str, ""),
-        drain=table.texts("drain"),
-        first=table.take("first", bool, default=False),
-        when=table.take("when", str, ""),
-        unless=table.take("unless", str, ""),
-        roles=frozenset(table.texts("roles")),
-    )
-    table.end()
-    return process
-
-
-def _replicas(text: str, services: Table) -> dict[str, int]:
-    found = {}
-    for part in filter(None, text.split(",")):
-        name, _, count = part.partition("=")
-        if not count.isdecimal():
-            raise ConfigError(f"MESH_REPLICAS={text}: SERVICE=COUNT,… is wanted")
-        found[name] = int(count)
-    known = services.left()
-    for name in found.keys() - set(known):
-        raise ConfigError(f"MESH_REPLICAS: no service {name!r}; there are {', '.join(known)}")
-    return found
+    return addresses
 
 
 def _database(table: Table, environment: Mapping[str, str]) -> str:

@@ -55,6 +55,8 @@ def check_file(config: Config, path: Path, offset: int) -> None:
         raise ConfigError(f"{path}: [retention] days: at least 1 is wanted")
     for name in config.services.keys() & config.processes.keys():
         raise ConfigError(f"{path}: {name} is both a service and a process")
+    for name in config.services.keys() & config.targets.keys():
+        raise ConfigError(f"{path}: {name} is both a service and a target")
     words = config.words()
     for process in config.processes.values():
         texts = (*process.command, *process.drain, process.ready)

@@ -13,18 +13,17 @@ import importlib
 import signal
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ..client import Channel, Policy
+from ..client import Channel
 from ..dial import DeclarationError
 from ..events.port import Bus
-from ..layers.circuit import CircuitConfig
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
+from ..policies import Policies, PolicyOf
 from ..server import Application
 from ..service import Service
 from ..storage.engines import open_store
@@ -45,9 +44,6 @@ DAY_S = 24 * 3600.0
 #: How long clients have to notice that we are about to stop, and calls to finish.
 NOTICE_S = 0.5
 GRACE_S = 10.0
-#: Between services of one system, whose supervisor brings a dead one back within seconds: a
-#: breaker that stayed open for its usual 30 s would be what keeps orders waiting.
-INSIDE = Policy(circuit=CircuitConfig(open_s=2.0))
 
 
 class ServiceProcess:
@@ -63,6 +59,7 @@ class ServiceProcess:
         self._settings: ServiceConfig = config.service(name)
         self._port = self._settings.port_of(replica)
         self._address = config.address_of(name, replica)
+        self._policies = Policies(config)
         self._runtime = Runtime()
         metrics = Metrics()
         self._telemetry = Telemetry(name, self._runtime, metrics)
@@ -108,18 +105,20 @@ class ServiceProcess:
         if service.sagas and not self._node.token:
             log.warning("without MESH_TOKEN_SECRET nobody lets this process undo its steps")
         self._bus = self._open_bus(service)
-        once = replace(INSIDE, retry=None)
         self._application = application = Application(
             self._node,
             service,
             self._store,
-            connect=self._connect,
-            connect_once=functools.partial(self._connect, policy=once),
+            connect=lambda target: self._connect(target, self._policies.toward(target)),
+            connect_once=lambda target: self._connect(target, self._policies.once(target)),
             bus=self._bus,
+            settings=functools.partial(self._policies.served, self._settings.name),
             keep_s=self._config.keep_days * DAY_S,
         )
+        methods = [route.method for route in application.routes.values()]
+        self._policies.check(self._settings.name, service, methods)
         self._server.add(application.routes)
-        served = sorted({route.method.service for route in application.routes.values()})
+        served = sorted({method.service for method in methods})
         reflection.enable_server_reflection([*served, *_OWN_SERVICES], server)
         if self._network:
             self._network.serve(self._address, application.routes)
@@ -145,7 +144,7 @@ class ServiceProcess:
         await self._telemetry.close(self._runtime.offload)
         log.info("stopped", service=self._settings.name)
 
-    def _connect(self, target: str, policy: Policy = INSIDE) -> Channel:
+    def _connect(self, target: str, policy: PolicyOf) -> Channel:
         addresses = self._config.addresses_of(target)
         return Channel(self._node, target, addresses, self._transport, policy)
 

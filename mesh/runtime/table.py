@@ -13,7 +13,13 @@ class ConfigError(ValueError):
     """The configuration is wrong; the message says where and how."""
 
 
-_WANTED = {int: "a whole number", str: "a text", bool: "true or false", list: "a list of texts"}
+_WANTED = {
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list of texts",
+    dict: "a table",
+}
 
 
 class Table:
@@ -67,6 +73,11 @@ class Table:
         self._known.append(key)
         name = f"{self._name}.{key}" if self._name else key
         return Table(self._path, name, self._left.pop(key, {}))
+
+    def content(self, key: str) -> dict[str, Any]:
+        """Return the table called *key* as it is, for somebody else to read."""
+        content: dict[str, Any] = self.take(key, dict, {})
+        return content
 
     def tables(self) -> Iterator[tuple[str, Table]]:
         """Return all that is in it, which must be tables."""

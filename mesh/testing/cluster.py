@@ -18,12 +18,12 @@ from random import Random
 from typing import Any, TypeVar
 
 from ..call import Principal
-from ..client import Channel, Policy
+from ..client import Channel, Policing, Policy
 from ..events.memory import MemoryBus
+from ..layers.circuit import CircuitConfig
 from ..layers.identity import Identities, make_token
 from ..node import LOCAL, Node
 from ..runtime.clock import Runtime
-from ..runtime.lifecycle import INSIDE
 from ..runtime.metrics import Metrics
 from ..server import Application
 from ..service import Service
@@ -41,6 +41,8 @@ __all__ = ["Cluster", "Faults", "Point"]
 
 T = TypeVar("T")
 SECRET = "of this test"  # noqa: S105
+#: As in `mesh.toml` of a system whose supervisor brings back what died within seconds.
+RESTARTED_SOON = Policy(circuit=CircuitConfig(open_s=2.0))
 
 
 class Cluster:
@@ -81,7 +83,8 @@ class Cluster:
 
     def channel(self, target: str, policy: Policy | None = None) -> Any:
         """Return a channel from outside the cluster, for stubs."""
-        return Channel(self._outside, target, [target], NodeTransport(self.network), policy)
+        node = replace(self._outside)  # each a client of its own
+        return Channel(node, target, [target], NodeTransport(self.network), policy)
 
     @property
     def names(self) -> list[str]:
@@ -179,11 +182,11 @@ class Cluster:
         )
         transport = NodeTransport(self.network, life)
 
-        def connect(target: str, policy: Policy = INSIDE) -> Channel:
+        def connect(target: str, policy: Policing = RESTARTED_SOON) -> Channel:
             return Channel(node, target, [target], transport, policy)
 
         def connect_once(target: str) -> Channel:
-            return connect(target, replace(INSIDE, retry=None))
+            return connect(target, RESTARTED_SOON.once())
 
         bus = NodeBus(self._broker, self.network, life) if self._broker else None
         life.application = Application(node, service, life.store, connect, connect_once, bus)

@@ -8,27 +8,40 @@ they had: stock stubs, ``with_call``, ``future``, iterators, and `grpc.RpcError`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import cache
 from typing import Any
 
 import grpc
 from grpc import StatusCode
 
-from ..call import NEVER, Call, Layer, Method, stack, stack_stream
+from ..call import NEVER, Call, Handler, Method, StreamHandler, stack, stack_stream
 from ..layers.streams import Reading, only
 from ..runtime.driven import blocking, iterate
 from .grpc_client import to_mesh_error
 from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
-from .port import outgoing_with, remaining_s
+from .port import LayersAt, outgoing_with, remaining_s
 
 Now = Callable[[], float]
 
 
-def sync_client_interceptors(layers: Sequence[Layer], now: Now) -> list[Any]:
-    """Return the four interceptors that put *layers* around every call of a channel."""
+def sync_client_interceptors(layers_at: LayersAt, now: Now) -> list[Any]:
+    """Return the four interceptors that put layers around every call of a channel.
+
+    *layers_at* is asked once for each path: for its method and the layers around its calls.
+    """
     end = _Continue(now)
-    unary = stack(*layers, around=end.unary)
-    stream = stack_stream(*layers, around=end.stream)
+
+    @cache
+    def unary(path: str) -> tuple[Method, Handler]:
+        method, layers = layers_at(path)
+        return method, stack(*layers, around=end.unary)
+
+    @cache
+    def stream(path: str) -> tuple[Method, StreamHandler]:
+        method, layers = layers_at(path)
+        return method, stack_stream(*layers, around=end.stream)
+
     return [
         _UnaryUnary(unary, now),
         _UnaryStream(stream, now),
@@ -94,13 +107,14 @@ def _meaning(call: Call, error: Any) -> BaseException:
 class _Interceptor:
     """What the four have in common: from gRPC's arguments to a call."""
 
-    def __init__(self, handler: Any, now: Now) -> None:
-        self._handler = handler
+    def __init__(self, handler_at: Any, now: Now) -> None:
+        self._handler_at = handler_at
         self._now = now
 
-    def _call(self, continuation: Any, details: Any, request: Any = None) -> Call:
-        method = Method.at(details.method)
-        return Call(
+    def _call(self, continuation: Any, details: Any, request: Any = None) -> tuple[Any, Call]:
+        """Return the call, and what it is to be given to."""
+        method, handler = self._handler_at(details.method)
+        return handler, Call(
             method=method,
             request=method.request_type() if request is None else request,
             deadline=NEVER if details.timeout is None else self._now() + details.timeout,
@@ -108,11 +122,13 @@ class _Interceptor:
             carrier=Attempts(continuation, details),
         )
 
-    async def _reply(self, call: Call) -> Any:
-        return await self._handler(call)
+    async def _reply(self, handler: Handler, call: Call) -> Any:
+        return await handler(call)
 
-    async def _replies(self, call: Call, requests: Iterable[Any]) -> AsyncIterator[Any]:
-        async with Reading(self._handler(call, blocking(requests))) as replies:
+    async def _replies(
+        self, handler: StreamHandler, call: Call, requests: Iterable[Any]
+    ) -> AsyncIterator[Any]:
+        async with Reading(handler(call, blocking(requests))) as replies:
             async for reply in replies:
                 yield reply
 
@@ -121,29 +137,29 @@ class _UnaryUnary(_Interceptor, grpc.UnaryUnaryClientInterceptor):
     def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details, request)
-        return ReplyCall(self._reply(call), call.carrier)
+        handler, call = self._call(continuation, client_call_details, request)
+        return ReplyCall(self._reply(handler, call), call.carrier)
 
 
 class _UnaryStream(_Interceptor, grpc.UnaryStreamClientInterceptor):
     def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details, request)
-        return RepliesCall(self._replies(call, ()), call.carrier)
+        handler, call = self._call(continuation, client_call_details, request)
+        return RepliesCall(self._replies(handler, call, ()), call.carrier)
 
 
 class _StreamUnary(_Interceptor, grpc.StreamUnaryClientInterceptor):
     def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details)
-        return ReplyCall(only(self._replies(call, request_iterator)), call.carrier)
+        handler, call = self._call(continuation, client_call_details)
+        return ReplyCall(only(self._replies(handler, call, request_iterator)), call.carrier)
 
 
 class _StreamStream(_Interceptor, grpc.StreamStreamClientInterceptor):
     def intercept_stream_stream(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details)
-        return RepliesCall(self._replies(call, request_iterator), call.carrier)
+        handler, call = self._call(continuation, client_call_details)
+        return RepliesCall(self._replies(handler, call, request_iterator), call.carrier)

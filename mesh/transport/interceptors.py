@@ -8,27 +8,41 @@ registered as unary-unary only). Callers keep what they had: stock stubs, stock 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any
 
 import grpc
 
-from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
+from ..call import NEVER, Call, Handler, Method, StreamHandler, stack, stack_stream
 from ..errors import MeshError
 from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
 from ..status import to_status
 from .grpc_calls import Attempts, ReplyCall, StreamCall
 from .grpc_client import to_mesh_error
-from .port import outgoing_with, remaining_s
+from .port import LayersAt, outgoing_with, remaining_s
 
 Now = Callable[[], float]
 
 
-def client_interceptors(layers: Sequence[Layer], now: Now) -> list[grpc.aio.ClientInterceptor]:
-    """Return the four interceptors that put *layers* around every call of a channel."""
-    unary = stack(*layers, around=_Continue(now).unary)
-    stream = stack_stream(*layers, around=_Continue(now).stream)
+def client_interceptors(layers_at: LayersAt, now: Now) -> list[grpc.aio.ClientInterceptor]:
+    """Return the four interceptors that put layers around every call of a channel.
+
+    *layers_at* is asked once for each path: for its method and the layers around its calls.
+    """
+    go_on = _Continue(now)
+
+    @cache
+    def unary(path: str) -> tuple[Method, Handler]:
+        method, layers = layers_at(path)
+        return method, stack(*layers, around=go_on.unary)
+
+    @cache
+    def stream(path: str) -> tuple[Method, StreamHandler]:
+        method, layers = layers_at(path)
+        return method, stack_stream(*layers, around=go_on.stream)
+
     return [
         _UnaryUnary(unary, now),
         _UnaryStream(stream, now),
@@ -81,15 +95,16 @@ class _Continue:
 class _Interceptor:
     """What the four have in common: from gRPC's arguments to a call."""
 
-    def __init__(self, handler: Any, now: Now) -> None:
-        self._handler = handler
+    def __init__(self, handler_at: Any, now: Now) -> None:
+        self._handler_at = handler_at
         self._now = now
 
-    def _call(self, continuation: Any, details: Any, request: Any = None) -> Call:
+    def _call(self, continuation: Any, details: Any, request: Any = None) -> tuple[Any, Call]:
+        """Return the call, and what it is to be given to."""
         path = details.method.decode() if isinstance(details.method, bytes) else details.method
-        method = Method.at(path)
+        method, handler = self._handler_at(path)
         timeout = details.timeout
-        return Call(
+        return handler, Call(
             method=method,
             request=method.request_type() if request is None else request,
             deadline=NEVER if timeout is None else self._now() + timeout,
@@ -97,8 +112,9 @@ class _Interceptor:
             carrier=Attempts(continuation, details),
         )
 
-    async def _replies(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        handler: StreamHandler = self._handler
+    async def _replies(
+        self, handler: StreamHandler, call: Call, requests: AsyncIterator[Any]
+    ) -> AsyncIterator[Any]:
         try:
             async with Reading(handler(call, requests)) as replies:
                 async for reply in replies:
@@ -106,9 +122,9 @@ class _Interceptor:
         except MeshError as error:
             raise _stock_error(error) from error
 
-    async def _reply(self, call: Call, requests: AsyncIterator[Any]) -> Any:
+    async def _reply(self, handler: StreamHandler, call: Call, requests: AsyncIterator[Any]) -> Any:
         try:
-            return await only(self._handler(call, requests))
+            return await only(handler(call, requests))
         except MeshError as error:
             raise _stock_error(error) from error
 
@@ -117,9 +133,8 @@ class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        handler: Handler = self._handler
+        handler, call = self._call(continuation, client_call_details, request)
         try:
-            call = self._call(continuation, client_call_details, request)
             return call.carrier.call_of(await handler(call))
         except MeshError as error:
             raise _stock_error(error) from error
@@ -129,24 +144,24 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details, request)
-        return StreamCall(self._replies(call, _none()), call.carrier)
+        handler, call = self._call(continuation, client_call_details, request)
+        return StreamCall(self._replies(handler, call, _none()), call.carrier)
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details)
-        return ReplyCall(self._reply(call, request_iterator), call.carrier)
+        handler, call = self._call(continuation, client_call_details)
+        return ReplyCall(self._reply(handler, call, request_iterator), call.carrier)
 
 
 class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        call = self._call(continuation, client_call_details)
-        return StreamCall(self._replies(call, request_iterator), call.carrier)
+        handler, call = self._call(continuation, client_call_details)
+        return StreamCall(self._replies(handler, call, request_iterator), call.carrier)
 
 
 async def _none() -> AsyncIterator[Any]:

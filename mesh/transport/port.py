@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from ..call import NEVER, Call, Handler, Method, StreamHandler
+from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler
 from ..discovery import Reach
 from ..metadata import ATTEMPT, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
+
+#: Gives the method at a path, and the layers around its calls.
+LayersAt: TypeAlias = Callable[[str], tuple[Method, Sequence[Layer]]]
 
 #: gRPC refuses, at random, metadata of more than 8 KiB.
 METADATA_LIMIT_BYTES = 8 * 1024

@@ -69,7 +69,7 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
 def test_the_stacks_are_as_described(side: str) -> None:
     table = ARCHITECTURE.partition(f"## The {side} stack")[2].partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    client = client_layers(Node(), "", Endpoints.unseen(), Policy())
+    client = client_layers(Node(), Node().target(""), Endpoints.unseen(), Policy())
     layers = client if side == "client" else server_layers(Node())
     assert described == [type(layer).__name__ for layer in layers]
 

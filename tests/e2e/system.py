@@ -24,7 +24,8 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.runtime import config as configuration
-from mesh.runtime.config import ADMIN_PORT_OFFSET, REPLICA_PORT_STEP, Config
+from mesh.runtime.config import ADMIN_PORT_OFFSET, Config
+from mesh.runtime.config_parts import REPLICA_PORT_STEP
 from tests.support import children
 
 T = TypeVar("T")

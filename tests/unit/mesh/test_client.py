@@ -26,8 +26,13 @@ def names(layers: list[Any]) -> list[str]:
     return [type(layer).__name__ for layer in layers]
 
 
+def layers_of(policy: Policy) -> list[Any]:
+    node = Node()
+    return client_layers(node, node.target("order"), Endpoints.unseen(), policy)
+
+
 def test_the_client_stack_is_in_this_order() -> None:
-    assert names(client_layers(Node(), "order", Endpoints.unseen(), Policy())) == [
+    assert names(layers_of(Policy())) == [
         "Correlate",
         "AssignKey",
         "TraceCall",
@@ -44,9 +49,7 @@ def test_the_client_stack_is_in_this_order() -> None:
 
 
 def test_without_a_retry_policy_there_is_one_attempt() -> None:
-    assert "Retry" not in names(
-        client_layers(Node(), "order", Endpoints.unseen(), Policy(retry=None))
-    )
+    assert "Retry" not in names(layers_of(Policy(retry=None)))
 
 
 def test_the_server_stack_is_in_this_order() -> None:

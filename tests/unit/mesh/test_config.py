@@ -114,7 +114,8 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_TOKEN": "gateway.abc",
         "LOG_LEVEL": "debug",
     }
-    assert environment.keys() | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
+    levelled = {"MESH_POLICY__", "MESH_SERVER__"}  # see test_policies
+    assert environment.keys() | levelled | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
     bus = '[bus]\nurl = "nats://127.0.0.1:{gateway}"\n'
     assert loaded(SYSTEM + bus).bus_url == "nats://127.0.0.1:8080"
     config = loaded(SYSTEM + bus, **environment)

@@ -1,0 +1,76 @@
+"""The policies and server settings of a configuration, for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeAlias
+
+from google.protobuf import descriptor_pool
+
+from .call import Method
+from .client import Policy
+from .dial import declared
+from .runtime.config import Config, ConfigError
+from .runtime.levels import Levels
+from .server import ServerSettings
+from .service import Service
+
+#: How calls of each method are treated.
+PolicyOf: TypeAlias = Callable[[Method], Policy]
+
+
+class Policies:
+    """What `[policy]` and `[server]` say, see `mesh.runtime.levels`.
+
+    Raises:
+        ConfigError: something in it is wrong.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._outside = config.targets
+        self.calling = Levels(Policy(), config.policy, {*config.services, *config.targets})
+        self.serving = Levels(ServerSettings(), config.server, config.services)
+
+    def of(self, target: str, method: Method) -> Policy:
+        """Return how calls of *method* of *target* are treated.
+
+        Raises:
+            ConfigError: that contradicts the method's contract.
+        """
+        sources: dict[str, str] = {}
+        policy = self.calling.of(target, method.name, sources)
+        try:
+            method.promising(policy.idempotency)
+        except ValueError as error:
+            raise ConfigError(f"{sources['idempotency']}: {error}") from None
+        return policy
+
+    def toward(self, target: str) -> PolicyOf:
+        """Return how calls of each method of *target* are treated."""
+        return partial(self.of, target)
+
+    def once(self, target: str) -> PolicyOf:
+        """The same for a caller that owns the retry."""
+        return lambda method: self.of(target, method).once()
+
+    def served(self, name: str, method: Method) -> ServerSettings:
+        """Return how the service called *name* serves calls of *method*."""
+        return self.serving.of(name, method.name)
+
+    def check(self, name: str, service: Service[Any], served: Iterable[Method]) -> None:
+        """Fail if something is said of a method that does not exist.
+
+        Each service looks after itself, which has the *served* methods, and after the targets
+        outside the system that it calls: their contracts are known to it alone.
+
+        Raises:
+            ConfigError: that is so.
+        """
+        own = [method.name for method in served]
+        self.calling.check_methods(name, own)
+        self.serving.check_methods(name, own)
+        for target, method in declared(service.clients):
+            if target in self._outside:
+                there = descriptor_pool.Default().FindServiceByName(method.service)
+                self.calling.check_methods(target, there.methods_by_name)
