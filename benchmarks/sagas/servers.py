@@ -6,28 +6,46 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import socket
 import sys
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.sagas.processes import START_TIMEOUT_S, Process, ProcessError, running
+from benchmarks.sagas.processes import ROOT, START_TIMEOUT_S, Process, ProcessError, running
 
 #: Offsets that leave every port of mesh.toml, and each service's /metrics, between 1024 and 65535.
 OFFSETS = range(-3200, 5400, 20)
 PORTS_TRIES = 20
+MESH_TOML = ROOT / "mesh.toml"
 POLL_S = 0.1
 
 
+def only(toml: str, keep: Callable[[str], bool]) -> str:
+    """Return those services and processes of a mesh.toml that are to be kept, and all else."""
+    sections = re.split(r"^(?=\[)", toml, flags=re.MULTILINE)
+    named = (
+        (re.match(r"\[(?:service|process)\.(\w+)\]", section), section) for section in sections
+    )
+    return "".join(section for name, section in named if not name or keep(name[1]))
+
+
 @asynccontextmanager
-async def order_system(folder: Path) -> AsyncIterator[tuple[Process, Mapping[str, str]]]:
-    """The order system as `mesh up` starts it, without tracing; and the variables that find it."""
+async def order_system(
+    folder: Path, leave_out: Container[str]
+) -> AsyncIterator[tuple[Process, Mapping[str, str]]]:
+    """The order system as `mesh up` starts it, without tracing; and the variables that find it.
+
+    Services and processes to *leave_out* do not run.
+    """
+    config = _write(folder / "mesh.toml", only(MESH_TOML.read_text(), lambda n: n not in leave_out))
     command = [sys.executable, "-m", "mesh", "up", "--no-welcome"]
     for _ in range(PORTS_TRIES):
-        environment = _environment(folder, random.choice(OFFSETS))  # noqa: S311  # any will do
+        offset = random.choice(OFFSETS)  # noqa: S311  # any will do
+        environment = _environment(folder, config, offset)
         async with running("system", command, folder, environment) as process:
             try:
                 while "serve after" not in await process.line():
@@ -41,10 +59,20 @@ async def order_system(folder: Path) -> AsyncIterator[tuple[Process, Mapping[str
     raise ProcessError("no ports are free for the order system")
 
 
-def _environment(folder: Path, offset: int) -> dict[str, str]:
+def _write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    return file
+
+
+def _environment(folder: Path, config: Path, offset: int) -> dict[str, str]:
     ours = {n: v for n, v in os.environ.items() if not n.startswith(("MESH_", "OTEL_"))}
     ours.pop("JAEGER", None)
-    moved = {"MESH_PORT_OFFSET": str(offset), "MESH_DATA_DIR": str(folder)}
+    moved = {
+        "MESH_CONFIG": str(config),
+        "MESH_PORT_OFFSET": str(offset),
+        "MESH_DATA_DIR": str(folder / "data"),
+    }
     return {**ours, **moved, "OTEL_TRACES_EXPORTER": "none", "LOG_LEVEL": "ERROR"}
 
 
