@@ -32,7 +32,8 @@ class Reach(enum.IntEnum):
 
     READY = 0
     UNTRIED = 1  # or just being tried
-    FAILING = 2  # nobody is there, or whoever is does not want calls
+    UNWILLING = 2  # somebody is there who wants no calls, and may still serve one
+    FAILING = 3  # nobody is there
 
 
 class Directory(Protocol):

@@ -50,7 +50,7 @@ class Endpoints:
         addresses = await self._directory.addresses()
         first = next(self._turn) % len(addresses)
         reach = {address: self._reach(address) for address in addresses}
-        if Reach.FAILING in reach.values():
+        if max(reach.values()) > Reach.UNTRIED:
             self._directory.doubt()
 
         def cost(sent: Call) -> tuple[bool, Reach, int]:

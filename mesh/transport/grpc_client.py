@@ -34,8 +34,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 #: Where there is a choice, gRPC watches each server's health (gRFC A17) on a channel that does
 #: nothing else: it is ready only while the server says that it serves. (Calls on that channel would
 #: fail as soon as the server drains, also those that were picked for it a moment before.) A server
-#: without that service counts as serving.
+#: without that service counts as serving. It is soon found when it is back: while one replica is
+#: restarted another may already have said that it is the next.
 WATCHED: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_reconnect_backoff_ms", 300),
     (
         "grpc.service_config",
         json.dumps(
@@ -43,13 +45,8 @@ WATCHED: tuple[tuple[str, Any], ...] = (
         ),
     ),
 )
-_REACH = {
-    grpc.ChannelConnectivity.READY: Reach.READY,
-    grpc.ChannelConnectivity.IDLE: Reach.UNTRIED,
-    grpc.ChannelConnectivity.CONNECTING: Reach.UNTRIED,
-    grpc.ChannelConnectivity.TRANSIENT_FAILURE: Reach.FAILING,
-    grpc.ChannelConnectivity.SHUTDOWN: Reach.FAILING,
-}
+_CONNECTED = grpc.ChannelConnectivity.READY
+_BROKEN = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _KINDS = {
     Kind.UNARY_UNARY: "unary_unary",
@@ -127,9 +124,16 @@ class GrpcTransport:
         """Return how the server is; from now on its health is watched."""
         watch = self._watches.get(address)
         if watch is None:
-            options = (*self._options, *WATCHED)
+            options = tuple({**dict(self._options), **dict(WATCHED)}.items())
             watch = self._watches[address] = grpc.aio.insecure_channel(address, options=options)
-        return _REACH[watch.get_state(try_to_connect=True)]
+        health = watch.get_state(try_to_connect=True)
+        channel = self._channels.get(address)
+        ours = channel.get_state(try_to_connect=health is _CONNECTED) if channel else None
+        if health is _CONNECTED:
+            return Reach.FAILING if ours in _BROKEN else Reach.READY
+        if health in _BROKEN:
+            return Reach.UNWILLING if ours is _CONNECTED else Reach.FAILING
+        return Reach.UNTRIED
 
     async def close(self) -> None:
         """Close all channels."""

@@ -25,6 +25,8 @@ from tests.support.echo import Echo, EchoReply, EchoRequest, EchoStub
 AT_ONCE = 8
 RESTARTS = 12
 PATIENCE_S = 20.0
+#: Long enough for gRPC to try in vain to connect again, and to wait before the next time.
+DOWN_S = 0.4
 #: A call that is sent once: whatever goes wrong with it, its caller sees.
 ONCE = Policy(retry=None)
 
@@ -139,6 +141,7 @@ async def test_replicas_restarted_in_turn_fail_no_call() -> None:
             for number in range(RESTARTS):
                 replica = two.replicas[number % 2]
                 await replica.drain()
+                await asyncio.sleep(DOWN_S)
                 await replica.start()
                 await two.until(replica, Reach.READY)
                 await eventually(partial(is_used, replica, replica.served))
@@ -150,11 +153,25 @@ async def test_a_replica_that_says_that_it_does_not_serve_gets_nothing() -> None
     async with site(Replica(node), Replica(node)) as two:
         first, second = two.replicas
         await first._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-        await two.until(first, Reach.FAILING)
+        await two.until(first, Reach.FAILING)  # we never called it
         before = first.served
         for _ in range(10):
             await two.stub.Add(EchoRequest())
         assert (first.served, second.served) == (before, 10)
+
+
+async def test_when_none_says_that_it_serves_those_still_there_are_called() -> None:
+    node = Node()
+    async with site(Replica(node), Replica(node)) as two:
+        first, second = two.replicas
+        for _ in range(4):
+            await two.stub.Add(EchoRequest())
+        await first.die()
+        await second._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await two.until(first, Reach.FAILING)
+        await two.until(second, Reach.UNWILLING)
+        for _ in range(10):
+            await two.stub.Add(EchoRequest())
 
 
 async def test_after_a_death_only_what_was_under_way_fails() -> None:
