@@ -134,7 +134,8 @@ class Channel:
             raise ValueError(f"no address is known for {target!r}")
         self._node = node
         self._target = node.target(target)
-        self._endpoints = Endpoints(directory_of(addresses, node.runtime), transport.reach)
+        directory = directory_of(addresses, node.runtime)
+        self._endpoints = Endpoints(directory, transport.reach, transport.forget)
         self._transport = transport
         self._policy = policy or Policy()
         self._now = node.runtime.clock.monotonic

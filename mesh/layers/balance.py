@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from ..call import Call, Handler, Layer, StreamHandler
@@ -22,16 +22,24 @@ class Endpoints:
     Args:
         directory: where the target is.
         reach: whether an address can be reached, as far as the transport knows.
+        forget: is told of an address that is gone, once no call of ours is under way there.
     """
 
     @staticmethod
     def unseen() -> Endpoints:
         """Those of a stock channel, which picks for itself."""
-        return Endpoints(Listed([""]), lambda _: Reach.READY)
+        return Endpoints(Listed([""]), lambda _: Reach.READY, lambda _: None)
 
-    def __init__(self, directory: Directory, reach: Callable[[str], Reach]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        reach: Callable[[str], Reach],
+        forget: Callable[[str], None],
+    ) -> None:
         self._directory = directory
         self._reach = reach
+        self._forget = forget
+        self._known: Sequence[str] = ()
         self._turn = itertools.count()
         self._under_way: Counter[str] = Counter()
 
@@ -48,6 +56,8 @@ class Endpoints:
         If no address is admitted, the breaker says until when.
         """
         addresses = await self._directory.addresses()
+        if addresses is not self._known:
+            self._know(addresses)
         first = next(self._turn) % len(addresses)
         reach = {address: self._reach(address) for address in addresses}
         if max(reach.values()) > Reach.UNTRIED:
@@ -65,7 +75,15 @@ class Endpoints:
         """Take note that a picked call is over."""
         self._under_way[call.address] -= 1
         if not self._under_way[call.address]:
-            del self._under_way[call.address]  # or those that are gone for ever would stay
+            del self._under_way[call.address]
+            if call.address not in self._known:
+                self._forget(call.address)
+
+    def _know(self, addresses: Sequence[str]) -> None:
+        gone = set(self._known) - set(addresses) - self._under_way.keys()
+        self._known = addresses
+        for address in gone:
+            self._forget(address)
 
 
 class Balance(Layer):

@@ -258,6 +258,9 @@ class NodeTransport:
         """Nothing is known before a call is made."""
         return Reach.READY
 
+    def forget(self, address: str) -> None:
+        """Nothing is kept of an address."""
+
     async def close(self) -> None:
         """Nothing to close."""
 

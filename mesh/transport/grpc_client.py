@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -97,6 +98,7 @@ class GrpcTransport:
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._watches: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Future[None]] = set()
         self._callables: dict[tuple[str, str], Any] = {}
 
     async def unary(self, call: Call) -> Any:
@@ -135,10 +137,20 @@ class GrpcTransport:
             return Reach.UNWILLING if ours is _CONNECTED else Reach.FAILING
         return Reach.UNTRIED
 
+    def forget(self, address: str) -> None:
+        """Close the address's channels."""
+        self._callables = {key: c for key, c in self._callables.items() if key[0] != address}
+        for channels in (self._channels, self._watches):
+            if channel := channels.pop(address, None):
+                closing = asyncio.ensure_future(channel.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """Close all channels."""
         for channel in (*self._channels.values(), *self._watches.values()):
             await channel.close()
+        await asyncio.gather(*self._closing)
 
     def _send(self, call: Call, request: Any) -> Any:
         key = (call.address, call.method.path)

@@ -66,6 +66,9 @@ class MemoryNetwork:
         """Nothing is known before a call is made."""
         return Reach.READY
 
+    def forget(self, address: str) -> None:
+        """Nothing is kept of an address."""
+
     async def close(self) -> None:
         """Nothing to close."""
 

@@ -38,6 +38,10 @@ class Transport(Protocol):
         """
         ...
 
+    def forget(self, address: str) -> None:
+        """Close the connections to *address*: it is no longer one of the target's."""
+        ...
+
     async def close(self) -> None:
         """Close the connections."""
         ...

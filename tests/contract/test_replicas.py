@@ -93,6 +93,9 @@ class Site:
         channel = Channel(replicas[0].node, "echo", addresses, self.transport, ONCE)
         self.stub = EchoStub(channel)
         self.failures: Counter[str] = Counter()
+        #: Of calls that began when all was known.
+        self.late_failures: Counter[str] = Counter()
+        self.known = False
         self.calls = 0
 
     async def until(self, replica: Replica, wanted: Reach) -> None:
@@ -106,10 +109,11 @@ class Site:
         async def customer() -> None:
             while not over:
                 self.calls += 1
+                failures = self.late_failures if self.known else self.failures
                 try:
                     await self.stub.Add(EchoRequest(), timeout=PATIENCE_S)
                 except Exception as error:  # noqa: BLE001 - all are counted
-                    self.failures[repr(error)] += 1
+                    failures[repr(error)] += 1
 
         customers = [asyncio.create_task(customer()) for _ in range(AT_ONCE)]
         try:
@@ -182,11 +186,11 @@ async def test_after_a_death_only_what_was_under_way_fails() -> None:
             await asyncio.sleep(0.1)
             await first.die()
             await two.until(first, Reach.FAILING)
-            so_far = two.failures.total()
+            two.known = True
             before = second.served
             await eventually(lambda: second.served >= before + 50)
-            assert two.failures.total() == so_far
-        assert so_far <= AT_ONCE
+        assert not two.late_failures
+        assert two.failures.total() <= AT_ONCE
 
 
 @pytest.mark.parametrize("tells_health", [True, False])
@@ -197,3 +201,15 @@ async def test_a_server_without_a_health_service_counts_as_serving(*, tells_heal
         for _ in range(10):
             await two.stub.Add(EchoRequest())
         assert [one.served for one in two.replicas] == [5, 5]
+
+
+async def test_an_address_that_is_forgotten_is_connected_no_more() -> None:
+    node = Node()
+    async with site(Replica(node), Replica(node)) as two:
+        for _ in range(4):
+            await two.stub.Add(EchoRequest())
+        first, second = (one.address for one in two.replicas)
+        two.transport.forget(first)
+        assert {*two.transport._channels} == {*two.transport._watches} == {second}
+        assert {address for address, _ in two.transport._callables} == {second}
+        await two.stub.Add(EchoRequest())  # asked for again, it is opened again

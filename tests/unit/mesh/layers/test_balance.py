@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -19,13 +19,22 @@ from tests.support.echo import ADD, COUNT, EchoReply, EchoRequest
 CALL = Call(ADD, EchoRequest(), 1e9)
 
 
+class Changing(Listed):
+    """Addresses that a test changes."""
+
+    async def addresses(self) -> Sequence[str]:
+        return self.all
+
+
 class Site:
     """Endpoints of which a test says how they are."""
 
     def __init__(self, *addresses: str) -> None:
         self.reach = dict.fromkeys(addresses, Reach.READY)
         self.tripped: set[str] = set()
-        self.endpoints = Endpoints(Listed(addresses), self.reach.__getitem__)
+        self.forgotten: list[str] = []
+        self.directory = Changing(addresses)
+        self.endpoints = Endpoints(self.directory, self.reach.__getitem__, self.forgotten.append)
 
     def admits(self, call: Call) -> bool:
         return call.address not in self.tripped
@@ -164,12 +173,23 @@ def test_no_address_is_ever_two_calls_busier_than_another(moves: list[str], coun
 
 
 async def test_where_there_is_one_address_nothing_is_asked() -> None:
-    def never(_: str) -> Reach:
+    def never(_: str) -> Any:
         raise AssertionError
 
-    endpoints = Endpoints(Listed(["only"]), never)
+    endpoints = Endpoints(Listed(["only"]), never, never)
 
     async def where(call: Call) -> str:
         return call.address
 
     assert await Balance(endpoints, lambda _: False)(where)(CALL) == "only"
+
+
+async def test_an_address_that_is_gone_is_forgotten_once_no_call_is_under_way() -> None:
+    site = Site("a", "b", "c")
+    busy = await site.pick()
+    site.directory.all = ("c",)
+    await site.pick()
+    assert busy.address == "a"
+    assert site.forgotten == ["b"]
+    site.endpoints.ended(busy)
+    assert site.forgotten == ["b", "a"]
