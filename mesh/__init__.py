@@ -13,6 +13,7 @@ For services and sagas see `mesh.service` and `mesh.saga`.
 
 from . import sync
 from .api import channel, interceptors, server_interceptors
+from .call import Criticality
 from .client import Policy
 from .errors import CircuitOpenError, MeshError, Refused
 from .layers.breaker import circuit_breaker
@@ -28,6 +29,7 @@ __all__ = [
     "BulkheadFull",
     "CircuitConfig",
     "CircuitOpenError",
+    "Criticality",
     "MeshError",
     "Node",
     "Policy",

@@ -119,6 +119,14 @@ class Method:
         return Method.of(descriptor.methods_by_name[name])
 
 
+class Criticality(enum.Enum):
+    """What is given up last, and what first, when there is more to do than can be done."""
+
+    CRITICAL = "critical"
+    DEFAULT = "default"
+    SHEDDABLE = "sheddable"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls: a process of the mesh, or a person's token at the edge."""

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from .call import (
     NEVER,
     Call,
+    Criticality,
     Handler,
     Idempotency,
     Layer,
@@ -24,6 +25,7 @@ from .layers.budget import open_budget
 from .layers.bulkhead import Bulkhead, BulkheadConfig
 from .layers.circuit import CircuitConfig
 from .layers.correlation import Correlate
+from .layers.criticality import HandOnCriticality
 from .layers.deadline import AttemptTimeout, ComputeDeadline
 from .layers.identity import Identify
 from .layers.keys import AssignKey
@@ -42,7 +44,8 @@ class Policy:
     """How calls of a method are treated. Times are in seconds.
 
     `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. No `retry`
-    means one attempt. `idempotency` is for a method whose proto does not say it.
+    means one attempt. `criticality` is of calls that are made for nobody else's sake. `idempotency`
+    is for a method whose proto does not say it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     calls, those of a target and those of a method: see `mesh.runtime.levels`.
@@ -53,11 +56,12 @@ class Policy:
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
+    criticality: Criticality = Criticality.DEFAULT
     idempotency: Idempotency | None = field(default=None, metadata=METHOD_ONLY)
 
     def once(self) -> Policy:
-        """Return the same for a caller that owns the retry: a saga's engine."""
-        return replace(self, retry=None)
+        """Return the same for a saga's engine: it owns the retry, and what has begun goes first."""
+        return replace(self, retry=None, criticality=Criticality.CRITICAL)
 
 
 #: A policy for all methods, or for each.
@@ -81,6 +85,7 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
     breaker = target.share(Breaker, policy.circuit)
     return [
         Correlate(runtime),  # first: everything below reports under this id
+        HandOnCriticality(policy.criticality),  # of the call being served, or this policy's own
         AssignKey(runtime),  # before retry: every attempt carries the same key
         TraceCall(node.tracer, target.name),  # the logical call, around all attempts
         Observe(node.metrics, runtime, "client"),  # what the caller felt

@@ -18,6 +18,8 @@ PUSHBACK = "grpc-retry-pushback-ms"
 UNDO_OF = "mesh-undo-of"
 #: Of a call that only claims its key: unless that has an answer already, it never will.
 VOID = "mesh-void"
+#: How much it matters that a call is served; absent if it is like most. Believed of peers only.
+CRITICALITY = "mesh-criticality"
 #: The caller's token.
 TOKEN = "mesh-token"  # noqa: S105
 #: gRPC's own place for a `google.rpc.Status`.

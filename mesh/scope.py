@@ -1,4 +1,4 @@
-"""What a call being served hands down to the calls it makes: correlation, deadline, attempt.
+"""What a call being served hands down to the calls it makes: correlation, deadline, criticality.
 
 The current span goes the same way, in OpenTelemetry's own context. Work that outlives its caller
 (a saga, an open effect) is run `detached`: with the correlation and the trace, without the
@@ -18,17 +18,23 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags
 
+from .call import Criticality
 from .metadata import CORRELATION_ID, TRACEPARENT
 
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Scope(NamedTuple):
-    """The facts that are inherited. `deadline` is on the runtime's monotonic clock."""
+    """The facts that are inherited. `deadline` is on the runtime's monotonic clock.
+
+    `principal` is the name of who is being served.
+    """
 
     correlation_id: str = ""
     deadline: float = float("inf")
     attempt: int = 1
+    criticality: Criticality = Criticality.DEFAULT
+    principal: str = ""
 
 
 _OUTSIDE = Scope()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .call import Call, Kind, Layer, Method, stack, stack_stream
@@ -17,7 +17,9 @@ from .layers.correlation import EnterScope
 from .layers.deadline import CheckDeadline
 from .layers.failures import Failures
 from .layers.identity import Authenticate
+from .layers.limit import LimitConfig
 from .layers.observe import Observe
+from .layers.shed import Shed
 from .layers.tracing import TraceServer
 from .layers.validation import Validate
 from .node import Node
@@ -26,6 +28,7 @@ from .saga.engine import SagaEngine
 from .service import Context, Service
 from .storage.port import Store
 from .storage.retention import Retention
+from .target import Target
 from .transport.port import Route
 
 
@@ -33,28 +36,36 @@ from .transport.port import Route
 class ServerSettings:
     """How calls of a method are served. Times are in seconds.
 
-    `timeout_s` is what a call without a deadline gets.
+    `timeout_s` is what a call without a deadline gets. Methods with the same `limit` share it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     services, one of them and a method: see `mesh.runtime.levels`.
     """
 
     timeout_s: float = 30.0
+    limit: LimitConfig = field(default_factory=LimitConfig)
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0.0:
             raise ValueError("timeout_s is more than 0")
 
 
-def server_layers(node: Node, settings: ServerSettings = ServerSettings()) -> list[Layer]:
-    """Return the layers of every call of a method, in the order in which it meets them."""
+def server_layers(
+    node: Node, settings: ServerSettings = ServerSettings(), own: Target | None = None
+) -> list[Layer]:
+    """Return the layers of every call of a method, in the order in which it meets them.
+
+    *own* is what all methods of a server share.
+    """
+    shed = (own or node.target("")).share(Shed, settings.limit)
     return [
         EnterScope(node.runtime),  # first: all that follows logs and traces with its correlation
         TraceServer(node.tracer),  # around everything that can take time or fail
         Observe(node.metrics, node.runtime, "server"),  # sees the same status as the span
         Failures(node.runtime),  # everything above sees only our errors
         CheckDeadline(node.runtime, settings.timeout_s),  # before any work is done
-        Authenticate(node.identities),  # who is it; all below may ask
+        Authenticate(node.identities),  # who is it, which is cheap to know; all below may ask
+        shed,  # what is most critical is let in, then the rest
         Validate(),  # the handler sees only requests that obey their contract
     ]  # then the handler: keys, barrier and transaction, see mesh.execution
 
@@ -89,6 +100,7 @@ class Application:
         self.store = store
         self._node = node
         self._settings = settings
+        self._own = node.target("")
         self._clients, _ = dialled(service.clients, connect)
         self.engine: SagaEngine | None = None
         if service.sagas:
@@ -137,7 +149,7 @@ class Application:
         return [self._route(service, Method.of(m)) for m in service.descriptor.methods]
 
     def _route(self, service: Service[Any], method: Method) -> Route:
-        layers = server_layers(self._node, self._settings(method))
+        layers = server_layers(self._node, self._settings(method), self._own)
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import Overloaded
+from ..errors import EXHAUSTED_S, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from .streams import Reading
@@ -129,7 +129,7 @@ class Bulkhead(Layer):
         if self._metrics:
             self._metrics.bulkhead_full.labels(method).inc()
         most = self._config.concurrent_max
-        raise BulkheadFull(f"{most} calls of {method} are under way", retry_after_s=-1.0)
+        raise BulkheadFull(f"{most} calls of {method} are under way", retry_after_s=EXHAUSTED_S)
 
     def __call__(self, inner: Handler) -> Handler:
         """Let calls through while there are places."""

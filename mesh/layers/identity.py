@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..call import Call, Prepare, Principal
+from ..call import Call, Criticality, Prepare, Principal
 from ..errors import PermissionDenied, Unauthenticated
 from ..metadata import TOKEN, UNDO_OF, VOID
+from ..scope import scope
+from .criticality import criticality_in
 
 #: May undo what others did: the saga engine's role.
 ORCHESTRATOR = "orchestrator"
@@ -71,7 +73,10 @@ class Identities:
 
 
 class Authenticate(Prepare):
-    """Server: establish the principal; only an orchestrator may undo."""
+    """Server: establish the principal; only an orchestrator may undo.
+
+    How critical a call is, only a process of the system may say.
+    """
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
@@ -82,6 +87,9 @@ class Authenticate(Prepare):
         undoes = UNDO_OF in call.metadata or VOID in call.metadata
         if undoes and ORCHESTRATOR not in principal.roles:
             raise PermissionDenied("only an orchestrator may undo")
+        peer = principal is not self._identities.anonymous
+        rank = criticality_in(call.metadata) if peer else Criticality.DEFAULT
+        scope.set(scope.get()._replace(criticality=rank, principal=principal.name))
         return call.replace(principal=principal)
 
 

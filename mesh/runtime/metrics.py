@@ -112,6 +112,20 @@ class Metrics:
             ("rpc_method",),
             registry=self.registry,
         )
+        self.shed = Counter(
+            "mesh_shed",
+            "Calls that were not let in: the server had enough to do",
+            ("rpc_method", "criticality"),
+            registry=self.registry,
+        )
+        self.concurrency_limit = Gauge(
+            "mesh_concurrency_limit",
+            "How many calls the server works on at a time, as it finds by itself",
+            registry=self.registry,
+        )
+        self.under_way = Gauge(
+            "mesh_calls_under_way", "Calls being served, streams included", registry=self.registry
+        )
         self.breaker_state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",

@@ -34,6 +34,7 @@ def layers_of(policy: Policy) -> list[Any]:
 def test_the_client_stack_is_in_this_order() -> None:
     assert names(layers_of(Policy())) == [
         "Correlate",
+        "HandOnCriticality",
         "AssignKey",
         "TraceCall",
         "Observe",
@@ -60,6 +61,7 @@ def test_the_server_stack_is_in_this_order() -> None:
         "Failures",
         "CheckDeadline",
         "Authenticate",
+        "Shed",
         "Validate",
     ]
 
