@@ -127,7 +127,7 @@ class Bulkhead(Layer):
             return
         method = call.method.full_name
         if self._metrics:
-            self._metrics.bulkhead_full.labels(method).inc()
+            self._metrics.load.bulkhead_full.labels(method).inc()
         most = self._config.concurrent_max
         raise BulkheadFull(f"{most} calls of {method} are under way", retry_after_s=EXHAUSTED_S)
 

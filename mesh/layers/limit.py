@@ -34,7 +34,7 @@ class LimitConfig:
     `streams_max` bounds streams, which say nothing by how long they take.
     """
 
-    initial: int = 20
+    initial: int = 30
     least: int = 10
     most: int = 1000
     tolerance: float = 2.0
@@ -97,6 +97,7 @@ class Limiter:
     def __init__(self, config: LimitConfig, now: Callable[[], float]) -> None:
         self.config = config
         self.limit = float(config.initial)
+        self._set_at = now()
         self.under_way = 0
         self.streams = 0
         self._now = now
@@ -115,6 +116,15 @@ class Limiter:
         self._calls = 0
         self._pressure = 0.0
         self._lag_s = 0.0
+
+    def _set(self, limit: float) -> None:
+        """Change the limit. Only calls that are let in from now on say whether that was enough.
+
+        Those under way came before. Believing them, one would go on changing for as long as they
+        take, and swing.
+        """
+        self.limit = min(max(limit, self.config.least), self.config.most)
+        self._set_at = self._now()
 
     def take(self, criticality: Criticality) -> bool:
         """Let a call in, if there is room for one that is so critical."""
@@ -139,11 +149,13 @@ class Limiter:
             limit_s = self.config.tolerance * times.calm_s + self.config.queueing_s
             if not counts and took_s < limit_s:
                 return
+            now = self._now()
             times.sum_s += took_s
             times.calls += 1
-            self._calls += 1
-            self._pressure += min(took_s / limit_s, _PRESSURE_MAX)
-            if self._calls >= _CALLS_MIN and self._now() >= self._ends:
+            if now - took_s >= self._set_at:
+                self._calls += 1
+                self._pressure += min(took_s / limit_s, _PRESSURE_MAX)
+            if self._calls >= _CALLS_MIN and now >= self._ends:
                 self._close_window()
 
     def take_stream(self) -> bool:
@@ -172,10 +184,10 @@ class Limiter:
             rise = _UP  # calm: how long calls take is up to them, and no limit would change it
         elif pressure <= 1.0:
             more = self.limit / 2.0 if pressure < 0.5 else math.sqrt(self.limit)
-            self.limit = min(self.limit + more, self.config.most)
+            self._set(self.limit + more)
         else:
             rise = _RESIGNED if self.limit <= self.config.least else 0.0
-            self.limit = max(self.limit * max(0.5, 1.0 / pressure), self.config.least)
+            self._set(self.limit * max(0.5, 1.0 / pressure))
         for times in self._methods.values():
             times.learn(rise)
         self._open_window()

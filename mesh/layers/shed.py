@@ -56,9 +56,9 @@ class Shed(Layer):
         self._config = config
         self._now = runtime.clock.monotonic
         self._lag = LagProbe(runtime, self.limiter)
-        self._shed = metrics.shed
-        metrics.concurrency_limit.set_function(lambda: self.limiter.limit)
-        metrics.under_way.set_function(lambda: self.limiter.under_way + self.limiter.streams)
+        self._shed = metrics.load.shed
+        metrics.load.concurrency_limit.set_function(lambda: self.limiter.limit)
+        metrics.load.under_way.set_function(lambda: self.limiter.under_way + self.limiter.streams)
 
     def _refuse(self, method: Method) -> Overloaded:
         """Return why a call is not let in. Who has come before is not to come again."""

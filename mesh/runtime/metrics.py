@@ -60,12 +60,39 @@ class SagaMetrics:
         self.oldest.set(max(0.0, now - since))
 
 
+class LoadMetrics:
+    """What is kept from being too much, on both sides."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.bulkhead_full = Counter(
+            "mesh_bulkhead_full",
+            "Calls that were not sent: too many of the method were under way",
+            ("rpc_method",),
+            registry=registry,
+        )
+        self.shed = Counter(
+            "mesh_shed",
+            "Calls that were not let in: the server had enough to do",
+            ("rpc_method", "criticality"),
+            registry=registry,
+        )
+        self.concurrency_limit = Gauge(
+            "mesh_concurrency_limit",
+            "How many calls the server works on at a time, as it finds by itself",
+            registry=registry,
+        )
+        self.under_way = Gauge(
+            "mesh_calls_under_way", "Calls being served, streams included", registry=registry
+        )
+
+
 class Metrics:
     """The registry of a process and what the mesh records in it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.sagas = SagaMetrics(self.registry)
+        self.load = LoadMetrics(self.registry)
         self.call_duration = cache(self._call_duration)
         self.spans_dropped = Counter(
             "mesh_spans_dropped", "Spans that were lost", ("reason",), registry=self.registry
@@ -94,12 +121,6 @@ class Metrics:
             "1 while the last transaction was not stored",
             registry=self.registry,
         )
-        self.bulkhead_full = Counter(
-            "mesh_bulkhead_full",
-            "Calls that were not sent: too many of the method were under way",
-            ("rpc_method",),
-            registry=self.registry,
-        )
         self.retries = Counter(
             "mesh_retries",
             "Failed attempts that a retry may help: sent again, or out of attempts or budget",
@@ -111,20 +132,6 @@ class Metrics:
             "Open effects at start for whose method there is no code any more",
             ("rpc_method",),
             registry=self.registry,
-        )
-        self.shed = Counter(
-            "mesh_shed",
-            "Calls that were not let in: the server had enough to do",
-            ("rpc_method", "criticality"),
-            registry=self.registry,
-        )
-        self.concurrency_limit = Gauge(
-            "mesh_concurrency_limit",
-            "How many calls the server works on at a time, as it finds by itself",
-            registry=self.registry,
-        )
-        self.under_way = Gauge(
-            "mesh_calls_under_way", "Calls being served, streams included", registry=self.registry
         )
         self.breaker_state = Gauge(
             "mesh_breaker_state",

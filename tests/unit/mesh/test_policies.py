@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mesh
-from mesh.call import Idempotency, Method
+from mesh.call import Criticality, Idempotency, Method
 from mesh.client import Channel, Policy
 from mesh.dial import Dial
 from mesh.errors import CircuitOpenError, Unavailable
@@ -65,7 +65,8 @@ def test_every_method_has_a_policy_of_its_own(policies: Made) -> None:
     assert found.of("echo", PUT) == Policy(timeout_s=5.0, circuit=circuit)
     read = Policy(timeout_s=5.0, attempt_timeout_s=0.5, retry=None, circuit=circuit)
     assert found.of("echo", READ) == read
-    assert found.once("echo")(PUT) == replace(found.of("echo", PUT), retry=None)
+    put = found.of("echo", PUT)
+    assert found.once("echo")(PUT) == replace(put, retry=None, criticality=Criticality.CRITICAL)
 
 
 def test_every_method_served_has_settings_of_its_own(policies: Made) -> None:

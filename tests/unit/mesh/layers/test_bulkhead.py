@@ -76,7 +76,7 @@ def test_a_full_one_refuses_and_a_cancelled_call_gives_its_place_back(method: Me
             await use(layer, method)
         assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.outcome is Outcome.NOT_EXECUTED
-        assert metrics.bulkhead_full.labels(method.full_name)._value.get() == 1
+        assert metrics.load.bulkhead_full.labels(method.full_name)._value.get() == 1
         await end(first)
         await use(layer, method)
         assert layer.slots[method.path].taken == 0

@@ -27,17 +27,16 @@ class Server:
     def window(self, took_s: float, at_once: int, *, counts: bool = True, m: str = "M") -> None:
         """Let *at_once* calls come and go, ten at least; the last of them closes the window."""
 
-        def end() -> None:
-            self.limiter.give_back(m, took_s, counts=counts)
-
         taken = sum(self.limiter.take(Criticality.CRITICAL) for _ in range(at_once))
+        self.clock.advance(took_s)
         for _ in range(10 - taken):
-            end()
+            self.limiter.give_back(m, took_s, counts=counts)
             assert self.limiter.take(Criticality.CRITICAL)
+            self.clock.advance(took_s)
         for _ in range(taken - 1):
-            end()
-        self.clock.advance(CONFIG.window_s)
-        end()
+            self.limiter.give_back(m, took_s, counts=counts)
+        self.clock.advance(max(0.0, self.limiter._ends - self.clock.monotonic()))
+        self.limiter.give_back(m, took_s, counts=counts)
 
 
 def test_it_grows_while_it_is_used_and_calls_are_as_fast_as_ever() -> None:
@@ -92,6 +91,19 @@ def test_what_is_slower_for_good_is_accepted_within_two_minutes() -> None:
     assert server.limiter.limit > CONFIG.least
 
 
+def test_calls_from_before_a_change_say_nothing_of_it() -> None:
+    server = Server()
+    server.window(0.01, CALM)
+    for _ in range(20):
+        server.limiter.take(Criticality.CRITICAL)
+    server.window(0.15, BUSY)
+    shrunk = server.limiter.limit
+    for _ in range(20):
+        server.clock.advance(0.1)
+        server.limiter.give_back("M", 60.0, counts=True)
+    assert server.limiter.limit == shrunk
+
+
 def test_methods_are_compared_with_themselves_only() -> None:
     server = Server()
     for _ in range(20):
@@ -129,7 +141,7 @@ def test_the_less_critical_the_sooner_refused() -> None:
     for rank in (Criticality.SHEDDABLE, Criticality.DEFAULT, Criticality.CRITICAL):
         while limiter.take(rank):
             taken[rank] += 1
-    assert list(taken.values()) == [11, 4, 5]
+    assert list(taken.values()) == [11, 4, 5]  # critical, default, sheddable
     assert limiter.under_way == 20
 
 

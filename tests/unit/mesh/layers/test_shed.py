@@ -70,7 +70,7 @@ def test_a_full_server_refuses_and_cancelled_or_failed_calls_leave_room(method: 
         assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.outcome is Outcome.NOT_EXECUTED
         assert caught.value.retry_after_s == ONE.pushback_s
-        assert metrics.shed.labels(method.full_name, "default")._value.get() == 1
+        assert metrics.load.shed.labels(method.full_name, "default")._value.get() == 1
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         with pytest.raises(Internal):
@@ -131,7 +131,7 @@ def test_a_loop_that_is_behind_is_noticed() -> None:
         await asyncio.gather(*(layer(busy)(call_of()) for _ in range(10)))
         await asyncio.sleep(1.0)
         await layer(busy)(call_of())
-        assert layer.limiter.limit == pytest.approx(LimitConfig().least)
+        assert layer.limiter.limit == pytest.approx(LimitConfig().initial / 2.0)
 
     run_virtual(scenario())
 
