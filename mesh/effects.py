@@ -36,6 +36,7 @@ from .service import Context, Effect
 from .storage import keys
 from .storage.keys import KeyId, State
 from .storage.port import Row, Store, Tx, on_behalf_of
+from .storage.seal import CLEAR, Seal, is_secret
 
 BACKOFF = Backoff(base_s=0.1, max_s=5.0)
 #: What an outside that is hard to reach raises; anything else may be a bug, and is shown as one.
@@ -53,11 +54,16 @@ class Effects:
     """Runs the effects of one service; at most one flight per key."""
 
     def __init__(
-        self, store: Store, runtime: Runtime, context: Callable[[Call], Context[Any]]
+        self,
+        store: Store,
+        runtime: Runtime,
+        context: Callable[[Call], Context[Any]],
+        seal: Seal = CLEAR,
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._context = context
+        self._seal = seal
         self._effects: dict[str, Effect] = {}
         self._flights: dict[KeyId, asyncio.Task[keys.Answer]] = {}
         #: Open effects at the last `resume` whose code is gone, by the path of their method.
@@ -87,7 +93,7 @@ class Effects:
         self.orphans = Counter(row[_METHOD] for row in rows if row[_METHOD] not in self._effects)
         for method, count in self.orphans.items():
             log.error("open effects have no code any more", method=method, effects=count)
-        calls = [_call(row) for row in rows if row[_METHOD] in self._effects]
+        calls = [self._call(row) for row in rows if row[_METHOD] in self._effects]
         for call in calls:
             self._fly(call)
         return len(calls)
@@ -110,7 +116,7 @@ class Effects:
             await tx.rollback()  # the key is not ours yet
             if do.method not in self._effects:
                 raise KeyInFlight("what this undoes is open and has no code any more")
-            return _EndFirst(await _open_call(tx, do))
+            return _EndFirst(await self._open_call(tx, do))
         elif do and await undo_is_void(tx, do):
             answer = keys.Answer.reply(call.method.reply_type(), call.method)
         else:
@@ -126,7 +132,7 @@ class Effects:
         answer = await attempt(tx, call, intend)
         if answer.state is not State.REPLIED:
             return answer
-        await _record_intent(tx, call)
+        await self._record_intent(tx, call)
         if do:
             await keys.mark(tx, do, State.UNDOING)
         return keys.Answer(State.OPEN)
@@ -197,37 +203,55 @@ class Effects:
             await keys.mark(tx, do, State.UNDONE if done else State.REPLIED)
         return answer
 
+    async def _record_intent(self, tx: Tx, call: Call) -> None:
+        request = call.request.SerializeToString(deterministic=True)
+        if is_secret(call.method.request_type):
+            request = self._seal.close(request, _place(KeyId.of(call)))
+        await tx.execute(
+            "INSERT INTO mesh_effects"
+            " (principal, method, key, request, correlation_id, traceparent, undo_of)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            call.principal.name,
+            call.method.path,
+            call.key,
+            request,
+            tx.correlation_id,
+            current_traceparent(),
+            call.metadata.get(UNDO_OF, ""),
+        )
+
+    async def _open_call(self, tx: Tx, key: KeyId) -> Call:
+        """Return the open effect with *key*."""
+        rows = await tx.execute(
+            f"{_SELECT} WHERE principal = $1 AND method = $2 AND key = $3",
+            key.principal,
+            key.method,
+            key.key,
+        )
+        return self._call(rows[0])
+
+    def _call(self, row: Row) -> Call:
+        principal, path, key, kept, correlation_id, traceparent, undo_of = row
+        method = Method.at(path)
+        request = self._seal.open(bytes(kept), _place(KeyId(principal, path, key)))
+        return Call(
+            method=method,
+            request=method.request_type.FromString(request),
+            deadline=NEVER,
+            key=key,
+            principal=Principal(principal),
+            metadata={
+                CORRELATION_ID: correlation_id,
+                TRACEPARENT: traceparent,
+                **({UNDO_OF: undo_of} if undo_of else {}),
+            },
+        )
+
 
 def _inheriting(call: Call) -> Call:
     """Return *call* with the correlation and the span under which it is served."""
     inherited = {CORRELATION_ID: scope.get().correlation_id, TRACEPARENT: current_traceparent()}
     return call.replace(metadata={**call.metadata, **inherited})
-
-
-async def _record_intent(tx: Tx, call: Call) -> None:
-    await tx.execute(
-        "INSERT INTO mesh_effects"
-        " (principal, method, key, request, correlation_id, traceparent, undo_of)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        call.principal.name,
-        call.method.path,
-        call.key,
-        call.request.SerializeToString(deterministic=True),
-        tx.correlation_id,
-        current_traceparent(),
-        call.metadata.get(UNDO_OF, ""),
-    )
-
-
-async def _open_call(tx: Tx, key: KeyId) -> Call:
-    """Return the open effect with *key*."""
-    rows = await tx.execute(
-        f"{_SELECT} WHERE principal = $1 AND method = $2 AND key = $3",
-        key.principal,
-        key.method,
-        key.key,
-    )
-    return _call(rows[0])
 
 
 async def _open_effects(tx: Tx) -> list[Row]:
@@ -240,18 +264,6 @@ _SELECT = (
 _METHOD = 1  # its column there
 
 
-def _call(row: Row) -> Call:
-    principal, path, key, request, correlation_id, traceparent, undo_of = row
-    method = Method.at(path)
-    return Call(
-        method=method,
-        request=method.request_type.FromString(bytes(request)),
-        deadline=NEVER,
-        key=key,
-        principal=Principal(principal),
-        metadata={
-            CORRELATION_ID: correlation_id,
-            TRACEPARENT: traceparent,
-            **({UNDO_OF: undo_of} if undo_of else {}),
-        },
-    )
+def _place(key: KeyId) -> str:
+    """Return what a sealed request is bound to."""
+    return f"{key.principal} {key.method} {key.key}"

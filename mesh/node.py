@@ -10,6 +10,7 @@ from .call import Principal
 from .layers.identity import Identities
 from .runtime.clock import Runtime
 from .runtime.metrics import Metrics
+from .storage.seal import CLEAR, Seal
 from .target import Target
 
 #: A developer on the same machine. May do what a person may: never undo.
@@ -27,7 +28,7 @@ class Node:
     `token` is what it shows to others; `identities` is how it knows them. Without either it
     trusts whoever reaches it, which is right only in tests and on a developer's machine.
     `instance` tells it from the others that run at the same time, and outlives it: what replaces
-    it has the same. "" if nothing does.
+    it has the same. "" if nothing does. `seal` is for what it keeps of others' secrets.
     """
 
     name: str = "local"
@@ -37,6 +38,7 @@ class Node:
     identities: Identities = TRUSTING
     token: str = ""
     instance: str = ""
+    seal: Seal = CLEAR
     targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def target(self, name: str) -> Target:

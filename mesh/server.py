@@ -106,7 +106,7 @@ class Application:
         if service.sagas:
             clients, dial = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
-        self.effects = Effects(store, node.runtime, self._context)
+        self.effects = Effects(store, node.runtime, self._context, node.seal)
         self._events = EventFlow(node, service, store, bus, self._context) if bus else None
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
         services = [service]

@@ -49,6 +49,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
     "MESH_POLICY__": "how calls are treated, as [policy] of the configuration: docs/policies.md",
     "MESH_SERVER__": "how calls are served, as [server] of the configuration: docs/policies.md",
+    "MESH_SEAL_KEY": "seals secrets at rest: keys, 32 bytes in base64 each; default a file's",
     "STORE": "sqlite (default): files in the data folder; or a [store] of the configuration",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
@@ -76,6 +77,7 @@ class Config:
     address: str = "127.0.0.1:{port}"
     data_dir: Path = Path(".data")
     token_secret: str = field(default="", repr=False)
+    seal_key: str = field(default="", repr=False)
     log_level: str = "INFO"
     folder: Path = field(default=Path(), compare=False)
 
@@ -197,6 +199,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
         address=environment.get("MESH_ADDRESS", "127.0.0.1:{port}"),
         data_dir=Path(environment.get("MESH_DATA_DIR", ".data")),
         token_secret=environment.get("MESH_TOKEN_SECRET", ""),
+        seal_key=environment.get("MESH_SEAL_KEY", ""),
         log_level=environment.get("LOG_LEVEL", "INFO").upper(),
         folder=where.parent.resolve(),
         **levelled,

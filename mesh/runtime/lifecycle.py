@@ -13,6 +13,7 @@ import importlib
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -29,11 +30,12 @@ from ..service import Service
 from ..storage.engines import open_store
 from ..storage.migrate import migrations, own_migrations
 from ..storage.port import Store
+from ..storage.seal import Seal
 from ..transport.grpc_client import GrpcTransport
 from ..transport.grpc_server import GrpcServer
 from ..transport.memory import MemoryNetwork
 from ..transport.port import Transport
-from . import presence
+from . import presence, seal_keys
 from .clock import Runtime
 from .config import ADMIN_PORT_OFFSET, Config, ConfigError, ServiceConfig
 from .logs import configure_logging, log
@@ -86,7 +88,7 @@ class ServiceProcess:
 
         Raises:
             PortInUseError: somebody else listens there.
-            StorageError: the database cannot be opened.
+            StorageError: the database cannot be opened, or what is sealed in it cannot.
             ConfigError: a restore was interrupted.
         """
         presence.check_restored(self._config.data_dir)
@@ -101,6 +103,10 @@ class ServiceProcess:
             self._runtime,
             [*own_migrations(), *schema],
         )
+        if service.sagas or service.effects:
+            seal = Seal(seal_keys.load(self._config), self._runtime)
+            await seal.check(store)
+            self._node = replace(self._node, seal=seal)
         self._node.metrics.database_failing.set_function(lambda: float(bool(store.failing)))
         if service.sagas and not self._node.token:
             log.warning("without MESH_TOKEN_SECRET nobody lets this process undo its steps")

@@ -22,7 +22,7 @@ import apsw
 
 from ..storage.port import StorageError
 from ..storage.sqlite_file import lock_file, make_folder
-from . import backup, presence
+from . import backup, presence, seal_keys
 from .backup import Backup, BackupError
 
 STAGING = "restoring"
@@ -96,8 +96,8 @@ def _publish_again(path: Path) -> None:
 
 
 def _move_aside(data_dir: Path, staging: Path) -> Path | None:
-    """Move everything away but what is locked, and what earlier restores moved."""
-    stays = ("lock", presence.restore_marker(data_dir).name, staging.name)
+    """Move everything away but locks, the keys, and what earlier restores moved."""
+    stays = ("lock", presence.restore_marker(data_dir).name, staging.name, seal_keys.FILE)
     old = [
         entry
         for entry in sorted(data_dir.iterdir())

@@ -62,7 +62,7 @@ class SagaEngine:
         remotes: dict[tuple[str, str], Remote],
         backoff: Backoff | None = None,
     ) -> None:
-        self.journal = Journal(store)
+        self.journal = Journal(store, node.seal)
         self._node = node
         self._store = store
         known = {(saga.name, saga.version): saga for saga in sagas}
@@ -88,7 +88,8 @@ class SagaEngine:
         room = self._engine_id and len(self._flights) < RUNNING_MAX
         flight = self._flights.reserve(row.saga_id) if room else None
         try:
-            stored = await self.journal.add(row, self._engine_id if flight else "")
+            owner = self._engine_id if flight else ""
+            stored = await self.journal.add(row, owner, type(request))
             if flight and stored is row:
                 self._flights.launch(flight, row.epoch, row)
         finally:

@@ -135,7 +135,7 @@ class Flights:
 
     async def _read(self, saga_id: str, epoch: int) -> SagaRow:
         """Return what the journal knows of a saga that was claimed under *epoch*."""
-        row = await self._journal.get(saga_id)
+        row = await self._journal.open(saga_id)
         if row is None or row.epoch != epoch:
             raise FencedError(saga_id)
         return row

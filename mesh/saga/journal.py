@@ -11,8 +11,12 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+from google.protobuf.message import Message
+
 from ..errors import KeyExpired
 from ..storage.port import Store, Tx
+from ..storage.seal import CLEAR, Seal, is_secret
+from . import sealing
 from .records import FencedError, SagaRow, StepRow, check_abandoned
 from .v1 import saga_pb2 as pb
 
@@ -36,17 +40,24 @@ STEPS_AT_ONCE = 100
 
 
 class Journal:
-    """The sagas of one database."""
+    """The sagas of one database. Requests and replies that are secret are sealed in it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, seal: Seal = CLEAR) -> None:
         self._store = store
+        self._seal = seal
 
-    async def add(self, row: SagaRow, owner: str) -> SagaRow:
+    async def add(
+        self, row: SagaRow, owner: str, request_type: type[Message] | None = None
+    ) -> SagaRow:
         """Insert *row* as *owner*'s, or return the saga that has its name and key already.
 
         Raises:
             KeyExpired: that saga has ended so long ago that it was forgotten.
+            SealError: that saga's request cannot be opened.
         """
+        request = row.request
+        if request_type is None or is_secret(request_type):
+            request = self._seal.close(request, sealing.place(row.saga_id))
 
         async def work(tx: Tx) -> SagaRow:
             added = await tx.execute(
@@ -58,7 +69,7 @@ class Journal:
                 row.name,
                 row.version,
                 row.key,
-                row.request,
+                request,
                 row.state,
                 row.correlation_id,
                 row.traceparent,
@@ -75,7 +86,10 @@ class Journal:
                 raise KeyExpired("what was started under this key has ended, and is forgotten")
             return row
 
-        return await self._store.write(work)
+        stored = await self._store.write(work)
+        if stored is not row:
+            stored.request = self._seal.open(stored.request, sealing.place(stored.saga_id))
+        return stored
 
     async def save(
         self,
@@ -96,6 +110,7 @@ class Journal:
             FencedError: another engine has it; nothing was written.
             AbandonedError: it must not go on; nothing was written.
         """
+        closed = [sealing.close(self._seal, saga.saga_id, step) for step in steps]
 
         async def work(tx: Tx) -> float:
             now = tx.now()
@@ -118,19 +133,30 @@ class Journal:
             saga.cancel_reason = rows[0][0]
             if heed:
                 check_abandoned(saga, late=late)
-            await _put_steps(tx, saga.saga_id, steps)
+            await _put_steps(tx, saga.saga_id, closed)
             return now
 
         saga.updated_at = await self._store.write(work)
         saga.pivoted = saga.pivoted or pivot
 
     async def get(self, saga_id: str) -> SagaRow | None:
-        """Return a saga with its steps."""
+        """Return a saga with its steps; what is secret in them stays sealed."""
 
         async def work(tx: Tx) -> SagaRow | None:
             return await read_saga(tx, saga_id)
 
         return await self._store.read(work)
+
+    async def open(self, saga_id: str) -> SagaRow | None:
+        """Return a saga with its steps, to run it.
+
+        Raises:
+            SealError: what is sealed in it cannot be opened.
+        """
+        saga = await self.get(saga_id)
+        if saga:
+            sealing.open_all(self._seal, saga)
+        return saga
 
     async def find(self, name: str, key: str) -> SagaRow | None:
         """Return the saga that its starter knows as *key*, with its steps."""

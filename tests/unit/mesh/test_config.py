@@ -112,6 +112,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_REPLICAS": "user=2",
         "MESH_TOKEN_SECRET": "hush",
         "MESH_TOKEN": "gateway.abc",
+        "MESH_SEAL_KEY": "hush hush",
         "LOG_LEVEL": "debug",
     }
     levelled = {"MESH_POLICY__", "MESH_SERVER__"}  # see test_policies
@@ -126,6 +127,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
     assert config.bus_url == "nats://bus:4222"
     assert config.database_url("user") == "postgresql://user:hush@base/user"
     assert config.token_secret == "hush"
+    assert config.seal_key == "hush hush"
     assert config.log_level == "DEBUG"
 
 

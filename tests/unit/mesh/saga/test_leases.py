@@ -281,8 +281,8 @@ def test_a_start_that_was_given_up_and_stored_all_the_same_is_run(
         await world.up()
         add = world.engine.journal.add
 
-        async def stored_and_gone(row: SagaRow, owner: str) -> SagaRow:
-            await add(row, owner)
+        async def stored_and_gone(row: SagaRow, *rest: Any) -> SagaRow:
+            await add(row, *rest)
             raise error
 
         monkeypatch.setattr(world.engine.journal, "add", stored_and_gone)
