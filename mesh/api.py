@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import grpc
 
+from .call import Layer, Method
 from .client import Channel, Policing, Policy, layers_at
 from .node import Node
 from .runtime import config
@@ -25,7 +27,7 @@ def channel(
     Raises:
         ConfigError: no address was given and none is configured.
     """
-    node = node or Node()
+    node = node or Node.of_environment()
     where = addresses or config.load().addresses_of(target)
     transport = GrpcTransport(node.runtime)
     made: Any = Channel(node, target, where, transport, policy or configured(target))
@@ -33,30 +35,46 @@ def channel(
 
 
 def interceptors(
-    target: str = "", *, policy: Policy | None = None, node: Node | None = None
+    target: str = "",
+    *,
+    policy: Policy | None = None,
+    node: Node | None = None,
+    only: Collection[type[Layer]] = (),
 ) -> list[grpc.aio.ClientInterceptor]:
     """Return interceptors that put the client stack on a stock `grpc.aio` channel.
 
     Give them to one channel: its circuit breakers are theirs. *target* names it in spans, and in
-    `mesh.toml`, whose policies its calls have unless one is given, if there is such a file.
+    `mesh.toml`, whose policies its calls have unless one is given, if there is such a file. With
+    *only*, these layers are put on it and none of the others.
     """
-    node = node or Node()
-    return client_interceptors(
-        layers_at(node, target, policy or configured(target)), node.runtime.clock.monotonic
-    )
+    node = node or Node.of_environment()
+    of_path = layers_at(node, target, policy or configured(target))
+
+    def chosen(path: str) -> tuple[Method, list[Layer]]:
+        method, layers = of_path(path)
+        return method, pick(layers, only)
+
+    return client_interceptors(chosen, node.runtime.clock.monotonic)
 
 
-def server_interceptors(*, node: Node | None = None) -> list[grpc.aio.ServerInterceptor]:
+def server_interceptors(
+    *, node: Node | None = None, only: Collection[type[Layer]] = ()
+) -> list[grpc.aio.ServerInterceptor]:
     """Return what puts the server stack around all that a stock `grpc.aio` server serves.
 
     Servicers may be coroutines or, as gRPC has it, plain functions. gRPC's own services (health,
-    reflection) are left alone.
+    reflection) are left alone. With *only*, these layers are put there and none of the others.
     """
     from .server import server_layers  # what only servers need takes as long again to import
     from .transport.server_interceptors import ServerInterceptor
 
-    node = node or Node()
-    return [ServerInterceptor(server_layers(node), node.runtime)]
+    node = node or Node.of_environment()
+    return [ServerInterceptor(pick(server_layers(node), only), node.runtime)]
+
+
+def pick(layers: Sequence[Layer], only: Collection[type[Layer]]) -> list[Layer]:
+    """Return those of *layers* that are of the kinds in *only*, in their order; all without it."""
+    return [layer for layer in layers if not only or type(layer) in only]
 
 
 def configured(target: str) -> Policing:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 from opentelemetry.trace import NoOpTracer, Tracer
 
@@ -41,7 +46,27 @@ class Node:
     seal: Seal = CLEAR
     targets: dict[str, Target] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @staticmethod
+    def of_environment() -> Node:
+        """Return a node for a process that brings no more than its environment.
+
+        If OTEL_EXPORTER_OTLP_ENDPOINT says where to, its spans go there, until it exits.
+        """
+        return Node(tracer=_tracer_of_environment())
+
     def target(self, name: str) -> Target:
         """Return what all our calls to *name* share; with "" for a name, something of its own."""
         target = self.targets.get(name) or Target(name, self.runtime, self.metrics)
         return self.targets.setdefault(name, target) if name else target
+
+
+@cache
+def _tracer_of_environment() -> Tracer:
+    """Return the one tracer of this process; its spans have OTEL_SERVICE_NAME, or the program's."""
+    if not any("OTLP" in name and name.endswith("ENDPOINT") for name in os.environ):
+        return NoOpTracer()
+    from .runtime.telemetry import Telemetry  # the exporter: a process without one need not wait
+
+    telemetry = Telemetry(os.environ.get("OTEL_SERVICE_NAME") or Path(sys.argv[0]).stem)
+    atexit.register(telemetry.flush)
+    return telemetry.tracer

@@ -12,13 +12,13 @@ What waits for other calls has no place here and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import grpc
 
-from .api import configured
+from .api import configured, pick
 from .call import Layer, Method
 from .client import Policy, client_layers, layers_at
 from .layers.balance import Endpoints
@@ -28,35 +28,44 @@ from .transport.grpc_sync_client import sync_client_interceptors
 
 
 def interceptors(
-    target: str = "", *, policy: Policy | None = None, node: Node | None = None
+    target: str = "",
+    *,
+    policy: Policy | None = None,
+    node: Node | None = None,
+    only: Collection[type[Layer]] = (),
 ) -> Any:
     """Return interceptors that put the client stack on a stock sync channel.
 
     Give them to one channel, with `grpc.intercept_channel`: its circuit breakers are theirs.
     *target* names it in spans, and in `mesh.toml`, whose policies its calls have unless one is
-    given, if there is such a file.
+    given, if there is such a file. With *only*, these layers are put on it and none of the others.
 
     Raises:
         ValueError: the policy asks for what needs an event loop. If it is configured for a single
             method, that one's first call raises it.
     """
-    node = _blocking(node or Node())
+    node = _blocking(node or Node.of_environment())
     if policy:
-        _refuse_suspending(client_layers(node, node.target(""), Endpoints.unseen(), policy))
+        layers = client_layers(node, node.target(""), Endpoints.unseen(), policy)
+        _refuse_suspending(pick(layers, only))
     of_path = layers_at(node, target, policy or configured(target))
 
     def checked(path: str) -> tuple[Method, list[Layer]]:
         method, layers = of_path(path)
+        layers = pick(layers, only)
         _refuse_suspending(layers)
         return method, layers
 
     return sync_client_interceptors(checked, node.runtime.clock.monotonic)
 
 
-def server_interceptors(*, node: Node | None = None) -> list[grpc.ServerInterceptor]:
+def server_interceptors(
+    *, node: Node | None = None, only: Collection[type[Layer]] = ()
+) -> list[grpc.ServerInterceptor]:
     """Return what puts the server stack around all that a stock sync server serves.
 
-    gRPC's own services (health, reflection) are left alone.
+    gRPC's own services (health, reflection) are left alone. With *only*, these layers are put there
+    and none of the others.
 
     Raises:
         ValueError: a layer needs an event loop.
@@ -64,8 +73,8 @@ def server_interceptors(*, node: Node | None = None) -> list[grpc.ServerIntercep
     from .server import server_layers  # what only servers need takes as long again to import
     from .transport.grpc_sync_server import SyncServerInterceptor
 
-    node = _blocking(node or Node())
-    layers = server_layers(node)
+    node = _blocking(node or Node.of_environment())
+    layers = pick(server_layers(node), only)
     _refuse_suspending(layers)
     return [SyncServerInterceptor(layers, node.runtime)]
 

@@ -7,7 +7,8 @@ The stubs are committed, so that nobody needs a compiler to use them. Both modes
 generate into a temporary directory first: what is checked is what is written.
 
 The order system's contracts go to `protos/python`, a wheel of its own. The library's
-own contracts go into the library, `mesh/`, which owns every `__init__.py` above them.
+own contracts go into the library, `mesh/`, which owns every `__init__.py` above them. Examples
+have theirs beside their protos.
 `google.*` is not generated: it comes from googleapis-common-protos.
 """
 
@@ -62,9 +63,12 @@ def generate(out: Path) -> None:
     rules = [proto.relative_to(VENDOR) for proto in sorted(VENDOR.glob("buf/**/*.proto"))]
     own = [proto.relative_to(PROTOS) for proto in sorted(PROTOS.glob("mesh/**/*.proto"))]
 
+    examples = [proto.relative_to(ROOT) for proto in sorted(ROOT.glob("examples/**/*.proto"))]
+
     compile_protos(shop, out / CLIENTS)
     compile_protos(rules, out / CLIENTS, services=False)
     compile_protos(own, out / LIBRARY)
+    compile_protos(examples, out / LIBRARY, root=ROOT)
 
     for proto in [*shop, *rules]:
         for package in list(proto.parents)[:-1]:
@@ -75,10 +79,12 @@ def generate(out: Path) -> None:
         (out / LIBRARY / proto.parent / "__init__.py").touch()
 
 
-def compile_protos(protos: list[Path], out: Path, *, services: bool = True) -> None:
-    """Run protoc over `protos`, named relative to their include directory."""
+def compile_protos(
+    protos: list[Path], out: Path, *, services: bool = True, root: Path = PROTOS
+) -> None:
+    """Run protoc over `protos`, named relative to their include directory, which is `root`."""
     out.mkdir(parents=True, exist_ok=True)
-    includes = (PROTOS, VENDOR, files("grpc_tools") / "_proto")
+    includes = (root, VENDOR, files("grpc_tools") / "_proto")
     kinds = ("python", "mypy", "grpc_python", "mypy_grpc") if services else ("python", "mypy")
     status = protoc.main(
         [
@@ -119,9 +125,10 @@ def committed() -> Iterator[Path]:
             if path.name.endswith(GENERATED) or path.name in MARKERS:
                 yield path.relative_to(ROOT)
     # The library's packages hold hand-written files too: there, only stubs are ours.
-    for path in (ROOT / LIBRARY / "mesh").rglob("*_pb2*"):
-        if path.name.endswith(GENERATED):
-            yield path.relative_to(ROOT)
+    for package in ("mesh", "examples"):
+        for path in (ROOT / LIBRARY / package).rglob("*_pb2*"):
+            if path.name.endswith(GENERATED):
+                yield path.relative_to(ROOT)
 
 
 def apply(fresh: Path, path: Path) -> str:

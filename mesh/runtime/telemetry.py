@@ -44,11 +44,15 @@ class Telemetry:
         self._spans = ExportedSpans(service, metrics or Metrics())
         self.tracer = Recorder(self._spans.add, runtime or Runtime(), Sampling.of(os.environ))
 
+    def flush(self) -> None:
+        """Send what is left, in this thread; for `atexit`."""
+        if self._spans is not None:
+            self._spans.close(FLUSH_TIMEOUT_S)
+
     async def close(self, offload: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
         """Send what is left, off the event loop and not for ever."""
-        spans = self._spans
-        if spans is not None:
-            await offload(lambda: spans.close(FLUSH_TIMEOUT_S))
+        if self._spans is not None:
+            await offload(self.flush)
 
 
 class ExportedSpans:

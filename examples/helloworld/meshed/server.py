@@ -1,0 +1,29 @@
+"""A greeter on a stock sync server: python -m examples.helloworld.plain.server PORT [OTHER]."""
+
+import logging
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+import mesh
+from examples.helloworld.greeter import Greeter
+from examples.helloworld.helloworld_pb2_grpc import add_GreeterServicer_to_server
+
+
+def main(port: str, other: str = "") -> None:
+    """Serve until killed; with *other*, an address, have the greeter there greet."""
+    channel = other and grpc.insecure_channel(other)
+    channel = channel and grpc.intercept_channel(channel, *mesh.sync.interceptors("greeter"))
+    server = grpc.server(ThreadPoolExecutor(8), interceptors=mesh.sync.server_interceptors())
+    add_GreeterServicer_to_server(Greeter(channel), server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    print("serving", flush=True)
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "WARNING"), format="%(message)s")
+    main(*sys.argv[1:])
