@@ -20,7 +20,6 @@ from .call import (
 )
 from .discovery import directory_of
 from .layers.balance import Balance, Endpoints
-from .layers.breaker import Breaker
 from .layers.budget import open_budget
 from .layers.bulkhead import Bulkhead, BulkheadConfig
 from .layers.circuit import CircuitConfig
@@ -82,7 +81,7 @@ def under(policy: Policing, path: str) -> tuple[Method, Policy]:
 def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Policy) -> list[Layer]:
     """Return the layers of every call of a method, in the order in which it meets them."""
     runtime = node.runtime
-    breaker = target.share(Breaker, policy.circuit)
+    breaker = target.breaker(policy.circuit)
     return [
         Correlate(runtime),  # first: everything below reports under this id
         HandOnCriticality(policy.criticality),  # of the call being served, or this policy's own

@@ -40,7 +40,8 @@ class Endpoints:
         self._reach = reach
         self._forget = forget
         self._known: Sequence[str] = ()
-        self._turn = itertools.count()
+        self._turn = itertools.count(1)
+        self._turns: dict[str, int] = {}
         self._under_way: Counter[str] = Counter()
 
     @property
@@ -58,16 +59,18 @@ class Endpoints:
         addresses = await self._directory.addresses()
         if addresses is not self._known:
             self._know(addresses)
-        first = next(self._turn) % len(addresses)
         reach = {address: self._reach(address) for address in addresses}
         if max(reach.values()) > Reach.UNTRIED:
             self._directory.doubt()
 
-        def cost(sent: Call) -> tuple[bool, Reach, int]:
-            return not admits(sent), reach[sent.address], self._under_way[sent.address]
+        def cost(sent: Call) -> tuple[bool, Reach, int, int]:
+            # Of equals, who was picked longest ago: so that all take over from one left out.
+            address = sent.address
+            turn = self._turns.get(address, 0)
+            return not admits(sent), reach[address], self._under_way[address], turn
 
-        in_turn = (*addresses[first:], *addresses[:first])
-        picked = min((call.replace(address=address) for address in in_turn), key=cost)
+        picked = min((call.replace(address=address) for address in addresses), key=cost)
+        self._turns[picked.address] = next(self._turn)
         self._under_way[picked.address] += 1
         return picked
 
@@ -82,6 +85,7 @@ class Endpoints:
     def _know(self, addresses: Sequence[str]) -> None:
         gone = set(self._known) - set(addresses) - self._under_way.keys()
         self._known = addresses
+        self._turns = {address: self._turns.get(address, 0) for address in addresses}
         for address in gone:
             self._forget(address)
 

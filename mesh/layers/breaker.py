@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 from grpc import StatusCode
+from opentelemetry import trace
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
-from .circuit import Circuit, CircuitConfig, Permit, Result, State
+from .circuit import Change, Circuit, CircuitConfig, Mode, Permit, Result, State
 from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +34,9 @@ FAILURES = frozenset(
         StatusCode.DATA_LOSS,
     }
 )
+
+#: How many circuits a breaker keeps.
+CIRCUITS_MAX = 4096
 
 #: What `mesh_breaker_state` shows.
 _GAUGE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
@@ -52,123 +56,237 @@ def classify(error: BaseException) -> Result:
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
 
 
-def _refuse(circuit: Circuit, name: str) -> NoReturn:
-    raise CircuitOpenError(f"the circuit of {name} is open", retry_after_s=circuit.retry_after_s())
+@dataclass(frozen=True)
+class CircuitEvent:
+    """Something that happened at a circuit. `why` is for people.
+
+    `kind` is "changed" (its state), "rejected" (a call) or "mode" (an operator's doing).
+    """
+
+    kind: str
+    target: str
+    address: str
+    method: str
+    was: State
+    state: State
+    mode: Mode
+    why: str = ""
 
 
-class _Guard(AbstractContextManager[None]):
-    """One call through a circuit."""
+Subscriber: TypeAlias = Callable[[CircuitEvent], None]
 
-    def __init__(self, circuit: Circuit, name: str) -> None:
-        self._circuit = circuit
-        self._permit: Permit = circuit.acquire() or _refuse(circuit, name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+class Events:
+    """Where circuits report: metrics, the log, the span being served, and whoever subscribed."""
+
+    def __init__(self, target: str = "", metrics: Metrics | None = None) -> None:
+        self._target = target
+        self._metrics = metrics
+        self.subscribers: list[Subscriber] = []
+
+    def watch(self, circuit: Circuit, address: str, method: str) -> None:
+        """Let the gauge follow *circuit*."""
+        if self._metrics:
+            gauge = self._metrics.breakers.state.labels(address, method)
+            gauge.set_function(lambda: _GAUGE[circuit.state])
+
+    def forget(self, address: str, method: str) -> None:
+        """Let go of the gauge of a circuit that is gone."""
+        if self._metrics:
+            self._metrics.breakers.state.remove(address, method)
+
+    def changed(self, circuit: Circuit, address: str, method: str, change: Change) -> None:
+        """A circuit is in another state."""
+        log.warning(
+            "circuit breaker",
+            target=address or self._target,
+            method=method,
+            was=change.was.value,
+            state=change.state.value,
+            why=change.why,
+        )
+        if self._metrics:
+            self._metrics.breakers.changes.labels(address, method, change.state.value).inc()
+        self._tell("changed", circuit, address, method, change.was, change.why)
+
+    def rejected(self, circuit: Circuit, address: str, method: str) -> CircuitOpenError:
+        """A call is refused, with what is returned."""
+        if self._metrics:
+            self._metrics.breakers.rejected.labels(address, method).inc()
+        self._tell("rejected", circuit, address, method, circuit.state)
+        forced = "forced " if circuit.mode is Mode.FORCED_OPEN else ""
+        told = f"the circuit of {method} is {forced}open"
+        return CircuitOpenError(told, retry_after_s=circuit.retry_after_s())
+
+    def mode_set(self, circuit: Circuit, address: str, method: str, why: str) -> None:
+        """An operator has set the circuit's mode."""
+        self._tell("mode", circuit, address, method, circuit.state, why)
+
+    def _tell(
+        self, kind: str, circuit: Circuit, address: str, method: str, was: State, why: str = ""
     ) -> None:
-        self._circuit.release(self._permit, classify(error) if error else Result.SUCCESS)
+        event = CircuitEvent(
+            kind, self._target, address, method, was, circuit.state, circuit.mode, why
+        )
+        trace.get_current_span().add_event(
+            f"mesh.breaker.{kind}",
+            {
+                "rpc.method": method,
+                "mesh.address": address,
+                "mesh.breaker.state": event.state.value,
+            },
+        )
+        for subscriber in self.subscribers:
+            try:
+                subscriber(event)
+            except Exception as error:  # noqa: BLE001  # a call is not to fail for it
+                log.error("a subscriber to circuits failed", exc_info=error)
 
 
 class Breaker(Layer):
-    """One circuit for each (address, method)."""
+    """One circuit for each (address, method).
+
+    *mode_of* says what an operator made of a circuit that is yet to be.
+    """
 
     def __init__(
-        self, config: CircuitConfig, runtime: Runtime, metrics: Metrics | None = None
+        self,
+        config: CircuitConfig,
+        runtime: Runtime,
+        events: Events | None = None,
+        mode_of: Callable[[str, str], Mode] = lambda address, method: Mode.NORMAL,
     ) -> None:
-        self._config = config
+        self.config = config
+        self.events = events or Events()
         self._runtime = runtime
-        self._metrics = metrics
+        self._mode_of = mode_of
+        self._now = runtime.clock.monotonic
         self.circuits: dict[tuple[str, str], Circuit] = {}
 
     def circuit(self, call: Call) -> Circuit:
         """Return the circuit that *call* goes through."""
         key = (call.address, call.method.full_name)
-        circuit = self.circuits.get(key)
-        if circuit is None:
-            made = Circuit(
-                self._config,
-                self._runtime.clock.monotonic,
-                self._runtime.random,
-                functools.partial(self._changed, *key),
-            )
-            circuit = self.circuits.setdefault(key, made)  # another thread may be first
+        return self.circuits.get(key) or self._make(*key)
+
+    def _make(self, address: str, method: str) -> Circuit:
+        made = Circuit(
+            self.config,
+            self._now,
+            self._runtime.random,
+            lambda change: self.events.changed(made, address, method, change),
+        )
+        mode = self._mode_of(address, method)
+        if mode is not Mode.NORMAL:
+            made.set_mode(mode)
+        self._make_room()
+        circuit = self.circuits.setdefault((address, method), made)  # another thread may be first
+        if circuit is made:
+            self.events.watch(circuit, address, method)
         return circuit
 
-    def _changed(self, address: str, method: str, old: State, new: State) -> None:
-        _report(address, method, old, new)
-        if self._metrics:
-            self._metrics.breaker_state.labels(address, method).set(_GAUGE[new])
+    def _make_room(self) -> None:
+        """Addresses come and go, memory stays bounded: the oldest go first."""
+        while len(self.circuits) >= CIRCUITS_MAX:
+            gone = next(iter(self.circuits))
+            if self.circuits.pop(gone, None):
+                self.events.forget(*gone)
 
     def admits(self, call: Call) -> bool:
-        """Whether *call* may be let through: its circuit is not open."""
-        return self.circuit(call).state is not State.OPEN
+        """Whether *call* may be let through."""
+        return self.circuit(call).admits
+
+    def _acquire(self, circuit: Circuit, call: Call) -> Permit:
+        permit = circuit.acquire()
+        if permit is None:
+            raise self.events.rejected(circuit, call.address, call.method.full_name)
+        return permit
 
     def __call__(self, inner: Handler) -> Handler:
         """Refuse calls while the circuit is open."""
+        timed, now = self.config.timed, self._now
 
         async def guarded(call: Call) -> Any:
             circuit = self.circuit(call)
-            permit = circuit.acquire() or _refuse(circuit, call.method.full_name)
+            permit = circuit.acquire() or self._acquire(circuit, call)
+            began = now() if timed else 0.0
             try:
                 reply = await inner(call)
             except BaseException as error:
-                circuit.release(permit, classify(error))
+                circuit.release(permit, classify(error), now() - began if timed else 0.0)
                 raise
-            circuit.release(permit, Result.SUCCESS)
+            circuit.release(permit, Result.SUCCESS, now() - began if timed else 0.0)
             return reply
 
         return guarded
 
     def stream(self, inner: StreamHandler) -> StreamHandler:
-        """The same; a stream that its reader leaves is neutral."""
+        """The same; a stream that its reader leaves is neutral, and none is slow."""
 
         async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-            with _Guard(self.circuit(call), call.method.full_name):
+            circuit = self.circuit(call)
+            permit = self._acquire(circuit, call)
+            try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
                         yield reply
+            except BaseException as error:
+                circuit.release(permit, classify(error))
+                raise
+            circuit.release(permit, Result.SUCCESS)
 
         return guarded
 
 
 def circuit_breaker(
-    config: CircuitConfig | None = None, runtime: Runtime | None = None
+    config: CircuitConfig | None = None,
+    runtime: Runtime | None = None,
+    metrics: Metrics | None = None,
 ) -> Callable[[F], F]:
     """Put any sync or async function behind a circuit of its own.
 
     While it is open the function is not called and `CircuitOpenError` is raised. The circuit is
-    the decorated function's attribute ``circuit``.
+    the decorated function's attribute ``circuit``, its events' subscribers are the list
+    ``subscribers``.
     """
 
     def decorate(function: F) -> F:
         used = runtime or Runtime()
         name = function.__qualname__
+        events = Events(metrics=metrics)
+        now = used.clock.monotonic
         circuit = Circuit(
             config or CircuitConfig(),
-            used.clock.monotonic,
+            now,
             used.random,
-            functools.partial(_report, "", name),
+            lambda change: events.changed(circuit, "", name, change),
         )
+        events.watch(circuit, "", name)
+
+        @contextmanager
+        def guard() -> Iterator[None]:
+            permit = circuit.acquire()
+            if permit is None:
+                raise events.rejected(circuit, "", name)
+            began = now()
+            try:
+                yield
+            except BaseException as error:
+                circuit.release(permit, classify(error), now() - began)
+                raise
+            circuit.release(permit, Result.SUCCESS, now() - began)
 
         @functools.wraps(function)
         async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-            with _Guard(circuit, name):
+            with guard():
                 return await function(*args, **kwargs)
 
         @functools.wraps(function)
         def synchronous(*args: Any, **kwargs: Any) -> Any:
-            with _Guard(circuit, name):
+            with guard():
                 return function(*args, **kwargs)
 
         wrapper: Any = asynchronous if inspect.iscoroutinefunction(function) else synchronous
-        wrapper.circuit = circuit
+        wrapper.circuit, wrapper.subscribers = circuit, events.subscribers
         return cast("F", wrapper)
 
     return decorate
-
-
-def _report(address: str, name: str, old: State, new: State) -> None:
-    log.warning("circuit breaker", target=address, method=name, was=old.value, state=new.value)

@@ -86,6 +86,30 @@ class LoadMetrics:
         )
 
 
+class BreakerMetrics:
+    """What circuit breakers record."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rejected = Counter(
+            "mesh_breaker_rejected",
+            "Calls that a circuit breaker refused",
+            ("address", "rpc_method"),
+            registry=registry,
+        )
+        self.changes = Counter(
+            "mesh_breaker_changes",
+            "Changes of a circuit breaker, by the state after it",
+            ("address", "rpc_method", "state"),
+            registry=registry,
+        )
+        self.state = Gauge(
+            "mesh_breaker_state",
+            "Circuit breakers: 0 closed, 1 half-open, 2 open",
+            ("address", "rpc_method"),
+            registry=registry,
+        )
+
+
 class Metrics:
     """The registry of a process and what the mesh records in it."""
 
@@ -133,12 +157,7 @@ class Metrics:
             ("rpc_method",),
             registry=self.registry,
         )
-        self.breaker_state = Gauge(
-            "mesh_breaker_state",
-            "Circuit breakers: 0 closed, 1 half-open, 2 open",
-            ("address", "rpc_method"),
-            registry=self.registry,
-        )
+        self.breakers = BreakerMetrics(self.registry)
 
     def _counter(self, name: str, what: str) -> Counter:
         return Counter(name, what, ("topic",), registry=self.registry)

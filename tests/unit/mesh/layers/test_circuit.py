@@ -28,7 +28,7 @@ class Driven(Circuit):
             config,
             self.clock.monotonic,
             random.Random(seed),
-            lambda old, new: self.changes.append((old, new)),
+            lambda change: self.changes.append((change.was, change.state)),
         )
 
     def take(self) -> Permit:
@@ -197,10 +197,21 @@ class TestWhatTheTextbookBreakerGetsWrong:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"failures": 0}, {"probes": 0}, {"open_s": -1.0}, {"jitter": 1.5}],
+    [
+        {"failures": 0},
+        {"probes": 0},
+        {"open_s": -1.0},
+        {"jitter": 1.5},
+        {"failure_share": 0.0},
+        {"slow_share": 1.1},
+        {"slow_s": 0.0},
+        {"window_s": 0.0},
+        {"calls_min": 101},
+        {"window_calls": 10_001},
+    ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_a_breaker_that_could_never_close_is_refused(wrong: dict[str, float]) -> None:
+def test_a_breaker_that_could_never_open_or_close_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         CircuitConfig(**wrong)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from mesh.layers.circuit import Circuit, CircuitConfig, Permit, Result, State
+from mesh.layers.circuit import Circuit, CircuitConfig, Mode, Permit, Result, State
 from tests.support.runtime import FakeClock
 
 CONFIG = CircuitConfig(failures=3, open_s=10.0, jitter=0.0, probes=2)
@@ -83,6 +83,11 @@ class CircuitAgainstModel(RuleBasedStateMachine):
             probing or self.period.failures_in_a_row() >= CONFIG.failures
         ):
             self.period = Period(State.OPEN, self.clock.monotonic() + CONFIG.open_s)
+
+    @rule()
+    def reset(self) -> None:
+        self.circuit.set_mode(Mode.NORMAL)
+        self.period = Period(State.CLOSED)
 
     @rule(delay_s=st.sampled_from([0.0, 1.0, 9.0, 10.0, 100.0]))
     def wait(self, delay_s: float) -> None:
