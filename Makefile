@@ -52,7 +52,8 @@ help: ## what there is (this)
 	  KILLS   soak    'how many processes to kill (default: 200); it takes about 2.5 s each' \
 	  SEED    soak    'which ones, when, and under which orders (default: 1)' \
 	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
-	  SEEDS   simulate 'how many seeds to run (default: 1000); START: the first of them (default: 0)' \
+	  SEEDS   simulate 'how many seeds to run (default: 1000)' \
+	  START   simulate 'the first of them (default: 0)' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
 	  DATA    clean   '1: delete .data (databases and logs) as well' \
 	  PYTHON  all     'the Python, 3.11 or newer, that .venv is made with (default: python3)'

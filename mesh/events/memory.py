@@ -53,6 +53,11 @@ class MemoryBus:
         """Forget *group*."""
         self._groups.pop(group, None)
 
+    @property
+    def unconfirmed(self) -> int:
+        """How many events some group has yet to confirm."""
+        return sum(group.lag for group in self._groups.values())
+
     async def close(self) -> None:
         """There is nothing to let go of."""
 
@@ -66,6 +71,10 @@ class _Group:
     waiting: deque[Event] = field(default_factory=deque)
     under_way: int = 0
     filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def lag(self) -> int:
+        return len(self.waiting) + self.under_way
 
     def offer(self, event: Event) -> None:
         if event.topic in self.topics:
@@ -97,7 +106,7 @@ class MemorySubscription:
 
     async def lag(self) -> int:
         """Return how many events wait or are under way."""
-        return len(self._group.waiting) + self._group.under_way
+        return self._group.lag
 
     async def close(self) -> None:
         """Leave the group."""
@@ -121,18 +130,16 @@ class MemorySubscription:
             task.add_done_callback(functools.partial(self._done, event))
 
     async def _deliver_until_confirmed(self, event: Event) -> None:
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(ACK_WAIT_S):
-                        return await self._deliver(event)
-                except Exception:  # noqa: BLE001  # not confirmed, whatever it was
-                    await self._group.runtime.clock.sleep(RETRY_S)
-        except BaseException:
-            self._group.give_back(event)
-            raise
+        while True:
+            try:
+                async with asyncio.timeout(ACK_WAIT_S):
+                    return await self._deliver(event)
+            except Exception:  # noqa: BLE001  # not confirmed, whatever it was
+                await self._group.runtime.clock.sleep(RETRY_S)
 
-    def _done(self, event: Event, _: object) -> None:
+    def _done(self, event: Event, task: asyncio.Task[None]) -> None:
         self._group.under_way -= 1
+        if task.cancelled():  # perhaps before it began
+            self._group.give_back(event)
         self._tasks.pop(event.event_id, None)
         self._window.release()

@@ -85,16 +85,16 @@ class SqliteStore:
         self._name = path.name
         self._runtime = runtime
         self._closed = False
-        self._lock = lock_file(path)
+        self._lock = self._hold(path)
         try:
             self._file = SqliteFile(path)
             self._file.migrate(schema)
         except BaseException as error:
-            os.close(self._lock)
+            self._let_go()
             if isinstance(error, apsw.Error):
                 raise storage_error(str(path), error) from error
             raise
-        self._groups = GroupCommit(self._name, self._file, runtime, self._run)
+        self._groups = self._group_commit()
 
     async def read(self, work: Work[T]) -> T:
         """Run *work* on a snapshot. It never waits for writers."""
@@ -134,13 +134,24 @@ class SqliteStore:
         self._closed = True
         await self._groups.finish()
         self._file.close()
-        os.close(self._lock)
+        self._let_go()
 
     def abandon(self) -> None:
         """Let go of the file as a crash would: what is not committed is gone."""
         self._closed = True
         self._file.close(checkpoint=False)
-        os.close(self._lock)
+        self._let_go()
+
+    def _hold(self, path: Path) -> int | None:
+        """Make the file this process's own."""
+        return lock_file(path)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _group_commit(self) -> GroupCommit:
+        return GroupCommit(self._name, self._file, self._runtime, self._run)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with change(), silence():
         for failed in report.failures[:FAILURES_SHOWN]:
             print(f"\nseed {failed.seed} fails; looking for the least that makes it", flush=True)
-            print(explain(simulation, failed, shrink(simulation, failed)), flush=True)
+            print(
+                explain(simulation, failed, shrink(simulation, failed), options.change), flush=True
+            )
     return 1 if report.failed else 0
 
 
@@ -157,4 +160,7 @@ def _progress(total: int) -> Iterator[Callable[[Report], None]]:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets must have one order, to repeat a run
+        command = [sys.executable, "-m", "mesh.testing", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606
     sys.exit(main())

@@ -141,6 +141,7 @@ def _run(work: _Work) -> Report:
 
 def _spread(work: Iterator[_Work], jobs: int) -> Iterator[Report]:
     """Run *work* in *jobs* processes; yield the reports as they come."""
+    os.environ.setdefault("PYTHONHASHSEED", "0")  # of the processes; this one has begun
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, _begin)
     running: set[Future[Report]] = set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
@@ -51,6 +52,7 @@ class Chaos(Faults):
         self._tasks = [
             loop.create_task(self.traffic.cut_now_and_then(["outside", *cluster.names, BROKER])),
             loop.create_task(self._set_clocks_now_and_then(cluster.names)),
+            loop.create_task(self._stop_now_and_then(cluster)),
         ]
 
     def end(self) -> None:
@@ -59,6 +61,9 @@ class Chaos(Faults):
         for task in self._tasks:
             task.cancel()
         self.traffic.heal()
+        if self._cluster:
+            for name in self._cluster.names:
+                self._cluster.go_on(name)
         self._draws.note("all faults end")
 
     # --- deaths
@@ -96,6 +101,22 @@ class Chaos(Faults):
     def down_s(self, node: str) -> float:
         """How long *node*, which just died, is away."""
         return self._draws.stream("down", node).expovariate(1 / self.rates.down_s)
+
+    async def _stop_now_and_then(self, cluster: Cluster) -> None:
+        """Stop whole processes for a while: they never notice, others take them for dead."""
+        every_s = self.rates.stop_every_s
+        if not every_s:
+            return
+        loop = asyncio.get_running_loop()
+        for number in itertools.count():
+            random = self._draws.random(f"stop/{number}")
+            await asyncio.sleep(random.expovariate(1 / every_s))
+            node, lasts_s = random.choice(cluster.names), random.expovariate(1 / self.rates.stop_s)
+            if self._draws.admits("stop", node, number, f"{lasts_s:.1f} s"):
+                self._meet("stop", node)
+                self._draws.note(f"{node} is stopped")
+                cluster.stop(node)
+                loop.call_later(lasts_s, cluster.go_on, node, context=Context())
 
     # --- clocks
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..call import Principal
 from ..client import Channel, Policing, Policy
@@ -33,8 +33,9 @@ from .bus import NodeBus
 from .databases import schema_of
 from .faults import Faults, Point
 from .life import Life
-from .loop import VirtualClock
+from .loop import SimulatedLoop, VirtualClock
 from .network import Network, NodeTransport, context_of
+from .shared import SharedStore, Turns
 from .tracer import SeededTracer
 
 __all__ = ["Cluster", "Faults", "Point"]
@@ -49,6 +50,8 @@ class Cluster:
     """The services of *services*, by name, with their databases in *folder*.
 
     With *bus* they have a broker, which outlives them; without, events wait in the outboxes.
+    *processes* says how many processes a service has, if not one; they share its database, and are
+    called ``order``, ``order-2`` and so on.
     """
 
     def __init__(
@@ -59,11 +62,15 @@ class Cluster:
         roles: Mapping[str, set[str]] | None = None,
         seed: int = 0,
         bus: bool = False,
+        processes: Mapping[str, int] | None = None,
     ) -> None:
         self.faults = faults or Faults()
         self.services = services
         self._folder = folder
         self._seed = seed
+        self._addresses = _addresses(services, processes or {})
+        self._service_of = {node: name for name, nodes in self._addresses.items() for node in nodes}
+        self._turns = {name: Turns() for name, nodes in self._addresses.items() if len(nodes) > 1}
         roles = roles or {}
         known = {name: Principal(name, frozenset(roles.get(name, ()))) for name in services}
         self._identities = Identities(SECRET, known, anonymous=LOCAL)
@@ -78,23 +85,29 @@ class Cluster:
 
     async def start(self) -> None:
         """Start every node."""
-        for name in self.services:
+        for name in self.names:
             await self._boot(name)
 
     def channel(self, target: str, policy: Policy | None = None) -> Any:
         """Return a channel from outside the cluster, for stubs."""
         node = replace(self._outside)  # each a client of its own
-        return Channel(node, target, [target], NodeTransport(self.network), policy)
+        transport = NodeTransport(self.network)
+        return Channel(node, target, self._addresses[target], transport, policy)
 
     @property
     def names(self) -> list[str]:
         """The nodes' names."""
-        return list(self.services)
+        return list(self._service_of)
 
     @property
     def complete(self) -> bool:
         """Whether every node is up."""
-        return self._alive.keys() == self.services.keys()
+        return self._alive.keys() == self._service_of.keys()
+
+    @property
+    def undelivered(self) -> int:
+        """How many events are with the broker still."""
+        return self._broker.unconfirmed if self._broker else 0
 
     def rekindle(self, name: str) -> None:
         """Ask the faults anew when *name* dies."""
@@ -111,10 +124,21 @@ class Cluster:
             return
         self.kills += 1
         life.dead = True
+        _loop().go_on(life)
         life.store.abandon()
         self.network.cut(life)
         down_s = self.faults.down_s(name)
         asyncio.get_running_loop().call_later(down_s, self._boot, name, context=Context())
+
+    def stop(self, name: str) -> None:
+        """Let *name* do nothing, as SIGSTOP does, until it goes on; others do not learn of it."""
+        if name in self._alive:
+            self._alive[name].stopped = self._alive[name].stopped or []
+
+    def go_on(self, name: str) -> None:
+        """Let *name* go on as if no time had passed, if it is stopped."""
+        if name in self._alive:
+            _loop().go_on(self._alive[name])
 
     def abandon(self) -> None:
         """Let go of all databases; the cluster is not to be used any more."""
@@ -165,31 +189,42 @@ class Cluster:
             await self._point(life, Point(name, "commit", after=True))
             return result
 
-        service = self.services[name]
-        clock = VirtualClock(lambda: self.faults.skew_s(name))
         which = f"{name}/{self._lives[name]}"
         life.network = self.network
+        clock = VirtualClock(lambda: self.faults.skew_s(name))
         life.runtime = Runtime(clock, self._random(which), commit)
-        life.store = SqliteStore(self._folder / f"{name}.db", life.runtime, schema_of(service))
+        service = self._service_of[name]
+        life.store = self._store(life, service)
         node = Node(
-            name,
+            service,
             life.runtime,
             tracer=self._tracer(which),
             metrics=_unread(),
             identities=self._identities,
-            token=make_token(SECRET, name),
+            token=make_token(SECRET, service),
             instance=name,
         )
         transport = NodeTransport(self.network, life)
 
         def connect(target: str, policy: Policing = RESTARTED_SOON) -> Channel:
-            return Channel(node, target, [target], transport, policy)
+            return Channel(node, target, self._addresses[target], transport, policy)
 
         def connect_once(target: str) -> Channel:
             return connect(target, RESTARTED_SOON.once())
 
         bus = NodeBus(self._broker, self.network, life) if self._broker else None
-        life.application = Application(node, service, life.store, connect, connect_once, bus)
+        life.application = Application(
+            node, self.services[service], life.store, connect, connect_once, bus
+        )
+
+    def _store(self, life: Life, service: str) -> SqliteStore:
+        """Open the database of *service*; if it is shared, its clock is too."""
+        path, schema = self._folder / f"{service}.db", schema_of(self.services[service])
+        turns = self._turns.get(service)
+        if not turns:
+            return SqliteStore(path, life.runtime, schema)
+        clock = VirtualClock(lambda: self.faults.skew_s(service))
+        return SharedStore(path, life, turns, replace(life.runtime, clock=clock), schema)
 
     def _random(self, which: str) -> Random:
         return Random(f"{self._seed}/{which}")  # noqa: S311  # a seed is the point
@@ -198,10 +233,20 @@ class Cluster:
         return SeededTracer(self._random(f"spans of {which}"))
 
 
+def _addresses(services: Iterable[str], processes: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return the nodes of each service; the first has its name."""
+    more = {name: range(2, 1 + processes.get(name, 1)) for name in services}
+    return {name: [name, *(f"{name}-{number}" for number in more[name])] for name in services}
+
+
 @functools.cache
 def _unread() -> Metrics:
     """Return metrics that nobody reads, for all nodes: making some takes longer than a call."""
     return Metrics()
+
+
+def _loop() -> SimulatedLoop:
+    return cast("SimulatedLoop", asyncio.get_running_loop())
 
 
 def _check_started(task: asyncio.Task[None]) -> None:

@@ -21,7 +21,8 @@ async def open_ends(cluster: Cluster) -> list[str]:
     """Return what has not come to its end: sagas, effects, events on their way."""
     if not cluster.complete:
         return ["a node is down"]
-    return [
+    found = [f"{cluster.undelivered} events are with the broker"] * bool(cluster.undelivered)
+    return found + [
         f"{name}: {what}"
         for name in cluster.names
         for what in await cluster.store(name).read(_open)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.clock import Runtime
 from ..server import Application
 from ..storage.sqlite import SqliteStore
+from .process import Handle
 
 if TYPE_CHECKING:
     from .network import Network
@@ -23,6 +24,7 @@ class Life:
     fuse: int
     burnt_out: Callable[[str], None]
     dead: bool = False
+    stopped: list[Handle] | None = None
     runtime: Runtime = field(init=False)
     store: SqliteStore = field(init=False)
     application: Application = field(init=False)

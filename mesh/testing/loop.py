@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from random import Random
 from typing import Any, TypeVar, cast
 
-from .process import Handle, Task, running_as
+from .process import Handle, Process, Task, running_as
 
 T = TypeVar("T")
 
@@ -137,6 +137,11 @@ class SimulatedLoop:
                 self._step()
             return task.result()
 
+    def go_on(self, process: Process) -> None:
+        """Let *process* do what it had to do while it was stopped."""
+        self._ready += process.stopped or ()
+        process.stopped = None
+
     def cancel_all(self) -> None:
         """Cancel what still runs, and wait for it."""
         with self._running():
@@ -190,6 +195,9 @@ class SimulatedLoop:
             return
         process = handle.context.get(running_as)
         if process is not None:
+            if process.stopped is not None:
+                process.stopped.append(handle)
+                return
             if not process.dead:
                 process.fuse -= 1
                 if process.fuse == 0:

@@ -26,6 +26,8 @@ from .faults import Faults, Point
 from .life import Life
 from .process import running_as
 
+_CANCELLED = Status(code=StatusCode.CANCELLED.value[0], message="cancelled")
+
 
 class Gone(Unavailable):
     """Whoever was serving the call died."""
@@ -210,12 +212,17 @@ class Network(MemoryNetwork):
             try:
                 reply = await answer(step)
             except asyncio.CancelledError:
-                reply = Status(code=StatusCode.CANCELLED.value[0], message="cancelled")
+                reply = _CANCELLED
             await self.point(life, Point(life.name, "reply", call.method.full_name))
             if not answered.done():
                 answered.set_result(reply)
 
+        def ended(task: asyncio.Task[None]) -> None:
+            if not answered.done():  # it was cancelled before it began
+                answered.set_result(_CANCELLED)
+
         task = loop.create_task(work(), context=context)
+        task.add_done_callback(ended, context=context)
         if message:
             message.served.append(task)
         timer = None

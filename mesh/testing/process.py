@@ -15,6 +15,8 @@ class Process(Protocol):
     dead: bool
     #: After this many more steps it may die; negative: not by that.
     fuse: int
+    #: What it has to do once it is no longer stopped; None: it is not.
+    stopped: list[Handle] | None
 
     def burn_out(self) -> None:
         """Its fuse is at its end."""

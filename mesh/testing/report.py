@@ -17,26 +17,30 @@ def name_of(simulation: type[Simulation]) -> str:
     return f"{simulation.__module__}:{simulation.__qualname__}"
 
 
-def replay_command(simulation: type[Simulation], result: Result) -> str:
-    """Return the command that runs *result* again."""
+def replay_command(simulation: type[Simulation], result: Result, change: str = "") -> str:
+    """Return the command that runs *result*, found with *change*, again."""
     ids = ";".join(fault.id for fault in result.faults)
     target = name_of(simulation)
     command = ["python", "-m", "mesh.testing", target, "--start", str(result.seed), "--seeds", "1"]
-    return shlex.join([*command, "--only", ids])
+    changed = ["--change", change] if change else []
+    return shlex.join([*command, *changed, "--only", ids])
 
 
-def explain(simulation: type[Simulation], failed: Result, least: Result) -> str:
+def explain(simulation: type[Simulation], failed: Result, least: Result, change: str = "") -> str:
     """Return what failed, what is enough to make it fail, what happened, how to see it again.
 
     Args:
         simulation: of what.
         failed: the run as it was found.
         least: the same shrunk, with its story.
+        change: the name of the bug that was put in, if one was.
     """
-    return "\n".join(_paragraphs(simulation, failed, least))
+    told = _paragraphs(failed, least)
+    command = replay_command(simulation, least if least.problems else failed, change)
+    return "\n".join([*told, "\nto see it again:", f"  {command}"])
 
 
-def _paragraphs(simulation: type[Simulation], failed: Result, least: Result) -> Iterator[str]:
+def _paragraphs(failed: Result, least: Result) -> Iterator[str]:
     yield f"seed {failed.seed} fails:"
     yield from (f"  {problem}" for problem in failed.problems[:10])
     if least.problems:
@@ -48,8 +52,6 @@ def _paragraphs(simulation: type[Simulation], failed: Result, least: Result) -> 
         yield from (f"  {problem}" for problem in least.problems[:10])
         yield "\nwhat happened:"
         yield from _shortened(least.story)
-    yield "\nto see it again:"
-    yield f"  {replay_command(simulation, least if least.problems else failed)}"
 
 
 def _shortened(story: list[str]) -> list[str]:

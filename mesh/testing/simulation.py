@@ -42,6 +42,11 @@ class Simulation:
     services: ClassVar[Mapping[str, Service[Any]]]
     roles: ClassVar[Mapping[str, set[str]]] = {}
 
+    @classmethod
+    def processes(cls, random: Random) -> Mapping[str, int]:
+        """Return how many processes services have in this seed, if not one; 0: it is left out."""
+        return {}
+
     def __init__(self, cluster: Cluster, random: Random, schedule: Schedule) -> None:
         self.cluster = cluster
         self.random = random
@@ -113,12 +118,17 @@ def run_seed(
     schedule, chronicle = Schedule(happens), Chronicle(told)
     chaos = Chaos(Draws(seed, loop, schedule, chronicle))
     with memory_folder() as folder, _uncollected():
-        lay_out(simulation.services, folder)
-        cluster = Cluster(simulation.services, folder, chaos, simulation.roles, seed, bus=True)
+        processes = simulation.processes(Random(f"{seed}/processes"))  # noqa: S311
+        services = {n: s for n, s in simulation.services.items() if processes.get(n, 1)}
+        lay_out(services, folder)
+        cluster = Cluster(services, folder, chaos, simulation.roles, seed, True, processes)
         clients = Random(f"{seed}/clients")  # noqa: S311
-        run = _Run(simulation(cluster, clients, schedule), cluster, chaos)
+
+        async def run() -> list[str]:
+            return await _Run(simulation(cluster, clients, schedule), cluster, chaos).to_the_end()
+
         try:
-            problems = loop.run(run.to_the_end())
+            problems = loop.run(run())
         except LivelockError as error:
             problems = [str(error)]
         finally:

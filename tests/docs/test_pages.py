@@ -23,7 +23,7 @@ from tests.docs.shown import missing
 
 FILES = ("python", "proto", "sql", "toml")
 #: Pages that go on from others are read after them.
-CHAINS = [["docs/write-a-service.md", "docs/write-a-saga.md"]]
+CHAINS = [["docs/write-a-service.md", "docs/write-a-saga.md", "docs/simulation.md"]]
 CHAINS += [[page] for page in PAGES if page not in CHAINS[0] and [*fences(page)]]
 SNIPPET = Path(__file__).with_name("snippet.py")
 

@@ -99,7 +99,7 @@ def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan
             impostor=random.random() < 0.05,
             cancel_s=random.expovariate(1 / soon_s) if random.random() < 0.4 else None,
         )
-        for number in range(random.choice((1, 3, 6, 10, 20, 30)))
+        for number in range(random.choice((1, 2, 4, 6, 10, 20)))
     ]
 
 

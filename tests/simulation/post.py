@@ -14,7 +14,7 @@ from services.notification.clients import Clients
 from services.notification.service import service
 from shop.notification.v1.notification_pb2 import Mail
 
-#: How often each Message-ID was taken, in this run.
+#: How often each Message-ID was taken, without its angle brackets, in this run.
 TAKEN: Counter[str] = Counter()
 
 
@@ -25,7 +25,7 @@ class Post:
         return await reach("mail", "Send", lambda: self._take(mail), mail["Message-ID"])
 
     def _take(self, mail: EmailMessage) -> tuple[Mail.State.ValueType, str]:
-        TAKEN[mail["Message-ID"]] += 1
+        TAKEN[mail["Message-ID"].strip("<>")] += 1
         return Mail.SENT, "250 taken"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import ClassVar
 
@@ -24,6 +24,7 @@ from shop.orchestrator.v1 import orchestrator_pb2_grpc
 from shop.user.v1 import user_pb2, user_pb2_grpc
 from tests.saga.shop import ROLES, SERVICES
 from tests.simulation.books import read_books
+from tests.simulation.followers import mail_problems, read_model
 from tests.simulation.plans import (
     SUSPENDED,
     USERS,
@@ -33,7 +34,7 @@ from tests.simulation.plans import (
     draw_items,
     draw_plans,
 )
-from tests.simulation.post import NOTIFICATION
+from tests.simulation.post import NOTIFICATION, TAKEN
 
 PLACED, CANCELLED = pb.PlaceOrderResponse, pb.CancelOrderResponse
 HORIZON_S = 6.0
@@ -45,6 +46,15 @@ class Shop(Simulation):
     services: ClassVar = {**SERVICES, "notification": NOTIFICATION, "analytics": analytics}
     roles = ROLES
 
+    @classmethod
+    def processes(cls, random: Random) -> Mapping[str, int]:
+        """Leave out, mostly, what others never wait for; share the sagas, now and then, by two."""
+        return {
+            "notification": random.choice((0, 0, 0, 1)),
+            "analytics": random.choice((0, 1)),
+            "orchestrator": random.choice((1, 1, 2)),
+        }
+
     def __init__(self, cluster: Cluster, random: Random, schedule: Schedule) -> None:
         super().__init__(cluster, random, schedule)
         self.items = draw_items(random)
@@ -53,6 +63,7 @@ class Shop(Simulation):
         #: What customers were told, by order: never to be taken back.
         self.promised: dict[str, str] = {}
         self.broken: list[str] = []
+        TAKEN.clear()
         self.received = Counter({item.sku: item.stock for item in self.items})
         channel = cluster.channel("orchestrator", Policy(timeout_s=8.0))
         self.shelves = inventory_pb2_grpc.InventoryServiceStub(cluster.channel("inventory"))
@@ -95,6 +106,10 @@ class Shop(Simulation):
         """Compare what the services know with one another and with what was promised."""
         books = await read_books(self.cluster.channel)
         found = [*self.broken, *books.problems(self.plans, self.received)]
+        if "analytics" in self.cluster.services:
+            found += (await read_model(self.cluster.channel)).problems(books, self.plans)
+        if "notification" in self.cluster.services:
+            found += await mail_problems(self.cluster.channel, books)
         for order_id, promise in self.promised.items():
             state = books.placing.get(order_id)
             if state is None:
