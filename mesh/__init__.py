@@ -20,6 +20,7 @@ from .layers.breaker import circuit_breaker
 from .layers.budget import BudgetConfig
 from .layers.bulkhead import BulkheadConfig, BulkheadFull
 from .layers.circuit import CircuitConfig
+from .layers.fallback import FallbackConfig
 from .layers.retry import RetryPolicy
 from .node import Node
 
@@ -30,6 +31,7 @@ __all__ = [
     "CircuitConfig",
     "CircuitOpenError",
     "Criticality",
+    "FallbackConfig",
     "MeshError",
     "Node",
     "Policy",

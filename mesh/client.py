@@ -26,6 +26,7 @@ from .layers.circuit import CircuitConfig
 from .layers.correlation import Correlate
 from .layers.criticality import HandOnCriticality
 from .layers.deadline import AttemptTimeout, ComputeDeadline
+from .layers.fallback import Fallback, FallbackConfig
 from .layers.identity import Identify
 from .layers.keys import AssignKey
 from .layers.observe import Observe
@@ -56,11 +57,23 @@ class Policy:
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
     criticality: Criticality = Criticality.DEFAULT
+    fallback: FallbackConfig | None = field(default=None, metadata=METHOD_ONLY)
     idempotency: Idempotency | None = field(default=None, metadata=METHOD_ONLY)
+
+    def check(self, method: Method) -> Method:
+        """Return *method* with what this adds to its contract.
+
+        Raises:
+            ValueError: this contradicts the contract.
+        """
+        promising = method.promising(self.idempotency)
+        if self.fallback:
+            self.fallback.check(promising)
+        return promising
 
     def once(self) -> Policy:
         """Return the same for a saga's engine: it owns the retry, and what has begun goes first."""
-        return replace(self, retry=None, criticality=Criticality.CRITICAL)
+        return replace(self, retry=None, fallback=None, criticality=Criticality.CRITICAL)
 
 
 #: A policy for all methods, or for each.
@@ -75,7 +88,7 @@ def under(policy: Policing, path: str) -> tuple[Method, Policy]:
     """
     method = Method.at(path)
     own = policy if isinstance(policy, Policy) else policy(method)
-    return method.promising(own.idempotency), own
+    return own.check(method), own
 
 
 def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Policy) -> list[Layer]:
@@ -89,6 +102,9 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
         TraceCall(node.tracer, target.name),  # the logical call, around all attempts
         Observe(node.metrics, runtime, "client"),  # what the caller felt
         ComputeDeadline(runtime, policy.timeout_s),  # one deadline for attempts and sleeps
+        *(
+            [target.share(Fallback, policy.fallback)] if policy.fallback else []
+        ),  # after all attempts
         *_retry(node, target, policy.retry),
         Balance(endpoints, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt

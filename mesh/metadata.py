@@ -20,6 +20,8 @@ UNDO_OF = "mesh-undo-of"
 VOID = "mesh-void"
 #: How much it matters that a call is served; absent if it is like most. Believed of peers only.
 CRITICALITY = "mesh-criticality"
+#: Of an answer, in its initial metadata: what it is made of is not as it should be.
+DEGRADED = "mesh-degraded"
 #: The caller's token.
 TOKEN = "mesh-token"  # noqa: S105
 #: gRPC's own place for a `google.rpc.Status`.

@@ -19,6 +19,9 @@ from .service import Service
 #: How calls of each method are treated.
 PolicyOf: TypeAlias = Callable[[Method], Policy]
 
+#: What a contract may contradict.
+_OF_CONTRACTS = ("idempotency", "fallback")
+
 
 class Policies:
     """What `[policy]` and `[server]` say, see `mesh.runtime.levels`.
@@ -41,9 +44,10 @@ class Policies:
         sources: dict[str, str] = {}
         policy = self.calling.of(target, method.name, sources)
         try:
-            method.promising(policy.idempotency)
+            policy.check(method)
         except ValueError as error:
-            raise ConfigError(f"{sources['idempotency']}: {error}") from None
+            said = [at for path, at in sources.items() if path.partition(".")[0] in _OF_CONTRACTS]
+            raise ConfigError(f"{', '.join(dict.fromkeys(said))}: {error}") from None
         return policy
 
     def toward(self, target: str) -> PolicyOf:

@@ -27,7 +27,8 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Scope(NamedTuple):
     """The facts that are inherited. `deadline` is on the runtime's monotonic clock.
 
-    `principal` is the name of who is being served.
+    `principal` is the name of who is being served. `degraded` goes the other way, up to the caller:
+    what the answer is not made of, as it should be. None if no call is being served.
     """
 
     correlation_id: str = ""
@@ -35,11 +36,26 @@ class Scope(NamedTuple):
     attempt: int = 1
     criticality: Criticality = Criticality.DEFAULT
     principal: str = ""
+    degraded: list[str] | None = None
 
 
 _OUTSIDE = Scope()
 #: The scope of the call being served; empty outside of one.
 scope: ContextVar[Scope] = ContextVar("mesh_scope", default=_OUTSIDE)
+
+
+#: An answer names as many of its faults as this.
+_DEGRADED_MAX = 8
+
+
+def degrade(what: str) -> None:
+    """Note of the answer that is being made that *what*, ``METHOD;age=SECONDS``, is out of date.
+
+    It goes out with the answer's initial metadata (`mesh-degraded`), and on to who called that.
+    """
+    noted = scope.get().degraded
+    if noted is not None and what not in noted and len(noted) < _DEGRADED_MAX:
+        noted.append(what)
 
 
 def format_traceparent(span: SpanContext) -> str:

@@ -52,6 +52,7 @@ class EnterScope(Layer):
                 correlation_id=given if _VALID.fullmatch(given) else self._runtime.new_id(),
                 deadline=call.deadline,
                 attempt=_attempt(call.metadata[ATTEMPT]) if ATTEMPT in call.metadata else 1,
+                degraded=[],
             )
         )
 

@@ -70,6 +70,12 @@ class LoadMetrics:
             ("rpc_method",),
             registry=registry,
         )
+        self.degraded = Counter(
+            "mesh_degraded",
+            "Failed calls that were answered by a fallback",
+            ("rpc_method",),
+            registry=registry,
+        )
         self.shed = Counter(
             "mesh_shed",
             "Calls that were not let in: the server had enough to do",

@@ -15,8 +15,9 @@ from ..discovery import Reach
 from ..errors import EXHAUSTED_S, MeshError
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
+from ..scope import scope
 from ..status import from_wire
-from .port import outgoing, outgoing_with, remaining_s
+from .port import answered, outgoing, outgoing_with, remaining_s
 
 #: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -103,8 +104,12 @@ class GrpcTransport:
 
     async def unary(self, call: Call) -> Any:
         """Send over the address's channel."""
+        sent = self._send(call, call.request)
         try:
-            return await self._send(call, call.request)
+            reply = await sent
+            if scope.get().degraded is not None:
+                answered(await sent.initial_metadata())
+            return reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from None
 

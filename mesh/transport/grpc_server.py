@@ -16,7 +16,7 @@ from ..layers.streams import Reading, only
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import to_status
-from .port import METADATA_LIMIT_BYTES, Route, Routes, incoming
+from .port import METADATA_LIMIT_BYTES, Route, Routes, answering, incoming
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.so_reuseport", 0),  # else a second server silently shares the port
@@ -113,7 +113,10 @@ class GrpcServer:
         async def behaviour(request: Any, context: Any) -> Any:
             self._under_way += 1
             try:
-                return await handle(self._call(route, request, context))
+                reply = await handle(self._call(route, request, context))
+                if said := answering():
+                    await context.send_initial_metadata(said)
+                return reply
             except MeshError as error:
                 await _abort(context, error)
             finally:
@@ -133,7 +136,10 @@ class GrpcServer:
             try:
                 call = self._call(route, first, context)
                 async with Reading(route.stream(call, rest)) as given:
+                    said: tuple[tuple[str, str], ...] | None = None
                     async for reply in given:
+                        if said is None and (said := answering()):  # once, before the first
+                            await context.send_initial_metadata(said)
                         yield reply
             except MeshError as error:
                 await _abort(context, error)

@@ -23,7 +23,7 @@ from ..layers.streams import Reading
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..status import from_status, to_status
-from .port import Route, Routes, incoming, outgoing, remaining_s
+from .port import Route, Routes, answered, answering, incoming, outgoing, remaining_s
 
 
 class MemoryNetwork:
@@ -105,12 +105,13 @@ class MemoryNetwork:
         """Let the server take *step*, until the deadline; return its reply, None at the end."""
         task = asyncio.get_running_loop().create_task(answer(step), context=context)
         try:
-            answered = await asyncio.wait_for(task, self._remaining_s(call))
+            said = await asyncio.wait_for(task, self._remaining_s(call))
         except TimeoutError:
             raise DeadlineExceeded(f"no reply of {call.method.full_name} in time") from None
-        if isinstance(answered, Status):
-            raise from_status(answered)
-        return None if answered is None else call.method.reply_type.FromString(answered)
+        if isinstance(said, Status):
+            raise from_status(said)
+        answered(context.run(answering))
+        return None if said is None else call.method.reply_type.FromString(said)
 
 
 async def answer(step: Callable[[], Awaitable[Any]]) -> bytes | Status | None:

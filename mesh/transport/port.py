@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeAlias
 
 from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler
 from ..discovery import Reach
-from ..metadata import ATTEMPT, KEY, OUTSIDE_KEY
+from ..metadata import ATTEMPT, DEGRADED, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
+from ..scope import degrade, scope
 
 #: Gives the method at a path, and the layers around its calls.
 LayersAt: TypeAlias = Callable[[str], tuple[Method, Sequence[Layer]]]
@@ -87,6 +88,20 @@ def outgoing_with(
     kept |= {name for name, value in left.items() if last.get(name) == value}
     unchanged = [(name, value) for name, value in given if name in kept]
     return (*unchanged, *((name, value) for name, value in left.items() if name not in kept))
+
+
+def answering() -> tuple[tuple[str, str], ...]:
+    """Return the initial metadata of the answer that is being made."""
+    noted = scope.get().degraded
+    return ((DEGRADED, ", ".join(noted)),) if noted else ()
+
+
+def answered(metadata: Iterable[tuple[str, Any]]) -> None:
+    """Note what an answer says of itself, for the answer that is made of it."""
+    for name, value in metadata:
+        if name == DEGRADED:
+            for one in str(value).split(", "):
+                degrade(one[:KEY_LIMIT_CHARS])
 
 
 def incoming(

@@ -11,6 +11,7 @@ import pytest
 
 from mesh.client import Policy, client_layers
 from mesh.layers.balance import Endpoints
+from mesh.layers.fallback import FallbackConfig
 from mesh.node import Node
 from mesh.runtime.config import ENVIRONMENT, load
 from mesh.server import server_layers
@@ -65,11 +66,15 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
     assert said - {10000} == ports
 
 
+#: A policy whose stack has all layers that there are.
+WHOLE = Policy(fallback=FallbackConfig())
+
+
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_the_stacks_are_as_described(side: str) -> None:
     table = ARCHITECTURE.partition(f"## The {side} stack")[2].partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    client = client_layers(Node(), Node().target(""), Endpoints.unseen(), Policy())
+    client = client_layers(Node(), Node().target(""), Endpoints.unseen(), WHOLE)
     layers = client if side == "client" else server_layers(Node())
     assert described == [type(layer).__name__ for layer in layers]
 

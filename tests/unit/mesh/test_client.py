@@ -12,6 +12,7 @@ from mesh.client import Channel, Policy, client_layers
 from mesh.errors import MeshError, Unavailable
 from mesh.layers.backoff import Backoff
 from mesh.layers.balance import Endpoints
+from mesh.layers.fallback import FallbackConfig
 from mesh.metadata import CORRELATION_ID, KEY, TOKEN
 from mesh.node import Node
 from mesh.server import server_layers
@@ -32,13 +33,14 @@ def layers_of(policy: Policy) -> list[Any]:
 
 
 def test_the_client_stack_is_in_this_order() -> None:
-    assert names(layers_of(Policy())) == [
+    assert names(layers_of(Policy(fallback=FallbackConfig()))) == [
         "Correlate",
         "HandOnCriticality",
         "AssignKey",
         "TraceCall",
         "Observe",
         "ComputeDeadline",
+        "Fallback",
         "Retry",
         "Balance",
         "Breaker",

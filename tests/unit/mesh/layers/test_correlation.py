@@ -103,5 +103,5 @@ async def test_streams_are_served_in_a_scope_too(runtime: FakeRuntime) -> None:
         call_of(COUNT, metadata=metadata), requests_of()
     )
     await anext(replies)
-    assert scope.get() == Scope("s", float("inf"), 2)
+    assert scope.get() == Scope("s", float("inf"), 2, degraded=[])
     scope.reset(token)
