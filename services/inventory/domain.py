@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh.errors import NotFound, Refused
 from shop.inventory.v1 import inventory_pb2 as pb
+from shop.order.v1.order_pb2 import OrderLine
 
 State = pb.Reservation.State
 
@@ -45,7 +46,7 @@ def must_move(move: Move, reservation: pb.Reservation) -> bool:
     return True
 
 
-def sum_by_sku(lines: Iterable[pb.StockLine]) -> dict[str, int]:
+def sum_by_sku(lines: Iterable[pb.StockLine | OrderLine]) -> dict[str, int]:
     """Return how many units *lines* ask for of each SKU, by ascending SKU."""
     wanted: Counter[str] = Counter()
     for line in lines:

@@ -8,8 +8,9 @@ from mesh.service import Service
 from mesh.storage.port import Tx
 from services.shared.paging import next_token, open_page
 from shop.inventory.v1 import inventory_pb2 as pb
+from shop.order.v1.events_pb2 import OrderEvent
 
-from . import domain, records, reservations
+from . import demand, domain, records, reservations
 
 service: Service[None] = Service(
     pb.DESCRIPTOR.services_by_name["InventoryService"],
@@ -50,6 +51,25 @@ async def list_stock(tx: Tx, request: pb.ListStockRequest) -> pb.ListStockRespon
     page = open_page(request)
     stock, last = await records.stock(tx, request.skus, request.in_stock, page)
     return pb.ListStockResponse(stock=stock, next_page_token=next_token(request, last))
+
+
+@service.on(OrderEvent)
+async def order_changed(tx: Tx, event: OrderEvent) -> None:
+    """Follow what orders ask for."""
+    match event.WhichOneof("event"):
+        case "created":
+            await demand.ask(tx, event.order_id, domain.sum_by_sku(event.created.lines))
+        case "confirmed":
+            await demand.confirm(tx, event.order_id)
+        case "cancelled":
+            await demand.close(tx, event.order_id)
+
+
+@service.rpc
+async def list_demand(tx: Tx, request: pb.ListDemandRequest) -> pb.ListDemandResponse:
+    """Return a page of what orders asked for."""
+    found, last = await demand.by_sku(tx, request.skus, open_page(request))
+    return pb.ListDemandResponse(demand=found, next_page_token=next_token(request, last))
 
 
 @service.rpc

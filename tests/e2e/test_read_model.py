@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
 
+from shop.order.v1.order_pb2 import Order
 from tests.e2e import december
-from tests.e2e.read_model import as_analytics_tells, as_services_tell
+from tests.e2e.read_model import as_analytics_tells, as_services_tell, pages
 from tests.e2e.system import System, eventually, running
 
 ORDERS = 200
@@ -33,6 +35,7 @@ def test_it_tells_what_the_services_tell_whoever_is_killed(tmp_path: Path) -> No
         )
         confirmed = [state for state, *_ in as_services_tell(system).values()].count("CONFIRMED")
         assert sales_count(system) == confirmed
+        eventually(lambda: demand(system) == ordered(tmp_path), within_s=SETTLED_S)
         one = next(iter(as_services_tell(system)))
         version = int(system.read(f"/v1/orders/{one}")["version"])
         newest = system.read(f"/v1/analytics/orders/{one}", minVersion=version)
@@ -50,3 +53,22 @@ def sales_count(system: System) -> int:
     answer = system.get("/v1/analytics/sales")
     days = answer.json().get("days", []) if answer.status_code == 200 else []
     return sum(int(day["orderCount"]) for day in days)
+
+
+def demand(system: System) -> dict[str, tuple[int, int]]:
+    """Units asked for and units confirmed of each SKU, as inventory heard of them."""
+    return {
+        one["sku"]: (int(one["asked"]), int(one.get("confirmed", 0)))
+        for one in pages(system, "/v1/demand", "demand")
+    }
+
+
+def ordered(data: Path) -> dict[str, tuple[int, int]]:
+    """The same, of the order service's own file."""
+    query = (
+        "SELECT sku, SUM(quantity), SUM(CASE state WHEN ? THEN quantity ELSE 0 END)"
+        " FROM order_lines JOIN orders USING (order_id) GROUP BY sku"
+    )
+    with sqlite3.connect(f"file:{data / 'order.db'}?mode=ro", uri=True) as file:
+        rows = file.execute(query, [Order.CONFIRMED]).fetchall()
+    return {sku: (asked, confirmed) for sku, asked, confirmed in rows}

@@ -10,6 +10,7 @@ import grpc
 
 from mesh.call import Call, Method, Principal
 from mesh.client import Channel, Policy
+from mesh.events.port import Bus
 from mesh.layers.identity import Identities
 from mesh.node import LOCAL, Node
 from mesh.server import Application
@@ -29,6 +30,7 @@ async def serving(
     *,
     caller: Principal = LOCAL,
     others: Mapping[str, Fake] | None = None,
+    bus: Bus | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve *service* and yield a channel to it.
 
@@ -37,6 +39,7 @@ async def serving(
         database: where its data is.
         caller: who the service takes its callers for.
         others: the methods it calls, by path, replaced by functions of their request.
+        bus: where its events come from and go to.
     """
     node = Node(identities=Identities(anonymous=caller))
     network = MemoryNetwork(node.runtime)
@@ -49,10 +52,15 @@ async def serving(
     assert service.schema
     schema = [*own_migrations(), *migrations(service.schema)]
     store = await database.open(schema, "service", node.runtime)
-    network.serve("served", Application(node, service, store, connect, connect).routes)
+    application = Application(node, service, store, connect, connect, bus)
+    network.serve("served", application.routes)
+    if bus:
+        await application.resume()
     try:
         yield cast("grpc.aio.Channel", connect("served"))
     finally:
+        if bus:
+            await application.stop()
         await store.close()
 
 

@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shop/inventory/v1/inventory.proto\x12\x11shop.inventory.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x99\x04\n\x04Item\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\xd9\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb0\x02\xbaH\xac\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\x12\'\n\x05stock\x18\x04 \x01(\x0b\x32\x18.shop.inventory.v1.Stock\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x05Stock\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0c\n\x04\x66ree\x18\x02 \x01(\x03\x12\x10\n\x08reserved\x18\x03 \x01(\x03\x12\x0f\n\x07shipped\x18\x04 \x01(\x03\x12\x10\n\x08received\x18\x05 \x01(\x03\"e\n\tStockLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\"\xb8\x02\n\x0bReservation\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.shop.inventory.v1.Reservation.State\x12+\n\x05lines\x18\x03 \x03(\x0b\x32\x1c.shop.inventory.v1.StockLine\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\r\n\tCOMMITTED\x10\x02\x12\x0c\n\x08RELEASED\x10\x03\x12\x0c\n\x08RETURNED\x10\x04\"\xeb\x03\n\x11\x43reateItemRequest\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\xdc\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb3\x02\xbaH\xaf\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\x12\x1e\n\x08quantity\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x00\"\x1d\n\x0eGetItemRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"1\n\x14\x42\x61tchGetItemsRequest\x12\x19\n\x04skus\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"U\n\x15\x42\x61tchGetItemsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.shop.inventory.v1.Item\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"p\n\x10ListStockRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x04skus\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x10\n\x08in_stock\x18\x04 \x01(\x08\"U\n\x11ListStockResponse\x12\'\n\x05stock\x18\x01 \x03(\x0b\x32\x18.shop.inventory.v1.Stock\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x04\n\x11UpdateItemRequest\x12-\n\x04item\x18\x01 \x01(\x0b\x32\x17.shop.inventory.v1.ItemB\x06\xbaH\x03\xc8\x01\x01\x12\xba\x02\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x88\x02\xbaH\x84\x02\xba\x01L\n\x15update_mask.not_empty\x12\x1cmust name at least one field\x1a\x15this.paths.size() > 0\xba\x01\x92\x01\n\x17update_mask.whole_price\x12@a price is changed as a whole: name unit_price, not a part of it\x1a\x35this.paths.all(path, !path.startsWith(\'unit_price.\'))\xc8\x01\x01\xe2\x01\x19\x12\x0b\x64\x65scription\x12\nunit_price:\x84\x01\xbaH\x80\x01\x1a~\n\x16unit_price.not_cleared\x12\x1cunit_price cannot be cleared\x1a\x46!(\'unit_price\' in this.update_mask.paths) || has(this.item.unit_price)\"A\n\x12RestockItemRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\"\x8c\x01\n\x13ReserveStockRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x38\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.shop.inventory.v1.StockLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\'\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\",\n\x18\x43ommitReservationRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"&\n\x12ReturnStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\")\n\x15GetReservationRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x8b\x01\n\x17ListReservationsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12=\n\x05state\x18\x03 \x01(\x0e\x32$.shop.inventory.v1.Reservation.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.shop.inventory.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xeb\t\n\x10InventoryService\x12P\n\nCreateItem\x12$.shop.inventory.v1.CreateItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12\x61\n\x07GetItem\x12!.shop.inventory.v1.GetItemRequest\x1a\x17.shop.inventory.v1.Item\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/items/{sku}\x12\x81\x01\n\rBatchGetItems\x12\'.shop.inventory.v1.BatchGetItemsRequest\x1a(.shop.inventory.v1.BatchGetItemsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/items:batchGet\x12l\n\tListStock\x12#.shop.inventory.v1.ListStockRequest\x1a$.shop.inventory.v1.ListStockResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/stock\x12P\n\nUpdateItem\x12$.shop.inventory.v1.UpdateItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12R\n\x0bRestockItem\x12%.shop.inventory.v1.RestockItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12[\n\x0cReserveStock\x12&.shop.inventory.v1.ReserveStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12[\n\x0cReleaseStock\x12&.shop.inventory.v1.ReleaseStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12\x65\n\x11\x43ommitReservation\x12+.shop.inventory.v1.CommitReservationRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12Y\n\x0bReturnStock\x12%.shop.inventory.v1.ReturnStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12\x82\x01\n\x0eGetReservation\x12(.shop.inventory.v1.GetReservationRequest\x1a\x1e.shop.inventory.v1.Reservation\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/reservations/{order_id}\x12\x88\x01\n\x10ListReservations\x12*.shop.inventory.v1.ListReservationsRequest\x1a+.shop.inventory.v1.ListReservationsResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/reservationsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shop/inventory/v1/inventory.proto\x12\x11shop.inventory.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x99\x04\n\x04Item\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\xd9\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb0\x02\xbaH\xac\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\x12\'\n\x05stock\x18\x04 \x01(\x0b\x32\x18.shop.inventory.v1.Stock\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x05Stock\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x0c\n\x04\x66ree\x18\x02 \x01(\x03\x12\x10\n\x08reserved\x18\x03 \x01(\x03\x12\x0f\n\x07shipped\x18\x04 \x01(\x03\x12\x10\n\x08received\x18\x05 \x01(\x03\"7\n\x06\x44\x65mand\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\r\n\x05\x61sked\x18\x02 \x01(\x03\x12\x11\n\tconfirmed\x18\x03 \x01(\x03\"e\n\tStockLine\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\"\xb8\x02\n\x0bReservation\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.shop.inventory.v1.Reservation.State\x12+\n\x05lines\x18\x03 \x03(\x0b\x32\x1c.shop.inventory.v1.StockLine\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\r\n\tCOMMITTED\x10\x02\x12\x0c\n\x08RELEASED\x10\x03\x12\x0c\n\x08RETURNED\x10\x04\"\xeb\x03\n\x11\x43reateItemRequest\x12\x38\n\x03sku\x18\x01 \x01(\tB+\xbaH(r&2$^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]{1,64}$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\xdc\x02\n\nunit_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xb3\x02\xbaH\xaf\x02\xba\x01\xa8\x02\n\x0bmoney.price\x12kmust be above zero: an upper-case ISO 4217 currency_code, units up to 1000000000, nanos from 0 to 999999999\x1a\xab\x01this.currency_code.matches(\'^[A-Z]{3}$\') && this.units >= 0 && this.units <= 1000000000 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units > 0 || this.nanos > 0)\xc8\x01\x01\x12\x1e\n\x08quantity\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x00\"\x1d\n\x0eGetItemRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\"1\n\x14\x42\x61tchGetItemsRequest\x12\x19\n\x04skus\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"U\n\x15\x42\x61tchGetItemsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.shop.inventory.v1.Item\x12\x14\n\x0cmissing_skus\x18\x02 \x03(\t\"p\n\x10ListStockRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x04skus\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x10\n\x08in_stock\x18\x04 \x01(\x08\"U\n\x11ListStockResponse\x12\'\n\x05stock\x18\x01 \x03(\x0b\x32\x18.shop.inventory.v1.Stock\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x11ListDemandRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x04skus\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"X\n\x12ListDemandResponse\x12)\n\x06\x64\x65mand\x18\x01 \x03(\x0b\x32\x19.shop.inventory.v1.Demand\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x04\n\x11UpdateItemRequest\x12-\n\x04item\x18\x01 \x01(\x0b\x32\x17.shop.inventory.v1.ItemB\x06\xbaH\x03\xc8\x01\x01\x12\xba\x02\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x88\x02\xbaH\x84\x02\xba\x01L\n\x15update_mask.not_empty\x12\x1cmust name at least one field\x1a\x15this.paths.size() > 0\xba\x01\x92\x01\n\x17update_mask.whole_price\x12@a price is changed as a whole: name unit_price, not a part of it\x1a\x35this.paths.all(path, !path.startsWith(\'unit_price.\'))\xc8\x01\x01\xe2\x01\x19\x12\x0b\x64\x65scription\x12\nunit_price:\x84\x01\xbaH\x80\x01\x1a~\n\x16unit_price.not_cleared\x12\x1cunit_price cannot be cleared\x1a\x46!(\'unit_price\' in this.update_mask.paths) || has(this.item.unit_price)\"A\n\x12RestockItemRequest\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x1e\n\x08quantity\x18\x02 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xad\xe2\x04(\x01\"\x8c\x01\n\x13ReserveStockRequest\x12;\n\x08order_id\x18\x01 \x01(\tB)\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$\x12\x38\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.shop.inventory.v1.StockLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\'\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\",\n\x18\x43ommitReservationRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"&\n\x12ReturnStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\")\n\x15GetReservationRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\x8b\x01\n\x17ListReservationsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12=\n\x05state\x18\x03 \x01(\x0e\x32$.shop.inventory.v1.Reservation.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"i\n\x18ListReservationsResponse\x12\x34\n\x0creservations\x18\x01 \x03(\x0b\x32\x1e.shop.inventory.v1.Reservation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xdd\n\n\x10InventoryService\x12P\n\nCreateItem\x12$.shop.inventory.v1.CreateItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12\x61\n\x07GetItem\x12!.shop.inventory.v1.GetItemRequest\x1a\x17.shop.inventory.v1.Item\"\x1a\x90\x02\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/items/{sku}\x12\x81\x01\n\rBatchGetItems\x12\'.shop.inventory.v1.BatchGetItemsRequest\x1a(.shop.inventory.v1.BatchGetItemsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/items:batchGet\x12l\n\tListStock\x12#.shop.inventory.v1.ListStockRequest\x1a$.shop.inventory.v1.ListStockResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/stock\x12p\n\nListDemand\x12$.shop.inventory.v1.ListDemandRequest\x1a%.shop.inventory.v1.ListDemandResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/demand\x12P\n\nUpdateItem\x12$.shop.inventory.v1.UpdateItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12R\n\x0bRestockItem\x12%.shop.inventory.v1.RestockItemRequest\x1a\x17.shop.inventory.v1.Item\"\x03\x90\x02\x02\x12[\n\x0cReserveStock\x12&.shop.inventory.v1.ReserveStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12[\n\x0cReleaseStock\x12&.shop.inventory.v1.ReleaseStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12\x65\n\x11\x43ommitReservation\x12+.shop.inventory.v1.CommitReservationRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12Y\n\x0bReturnStock\x12%.shop.inventory.v1.ReturnStockRequest\x1a\x1e.shop.inventory.v1.Reservation\"\x03\x90\x02\x02\x12\x82\x01\n\x0eGetReservation\x12(.shop.inventory.v1.GetReservationRequest\x1a\x1e.shop.inventory.v1.Reservation\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/reservations/{order_id}\x12\x88\x01\n\x10ListReservations\x12*.shop.inventory.v1.ListReservationsRequest\x1a+.shop.inventory.v1.ListReservationsResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/reservationsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTOCKREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTSTOCKREQUEST'].fields_by_name['skus']._loaded_options = None
   _globals['_LISTSTOCKREQUEST'].fields_by_name['skus']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_LISTDEMANDREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTDEMANDREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTDEMANDREQUEST'].fields_by_name['skus']._loaded_options = None
+  _globals['_LISTDEMANDREQUEST'].fields_by_name['skus']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_UPDATEITEMREQUEST'].fields_by_name['item']._loaded_options = None
   _globals['_UPDATEITEMREQUEST'].fields_by_name['item']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATEITEMREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -82,6 +86,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVENTORYSERVICE'].methods_by_name['BatchGetItems']._serialized_options = b'\220\002\001\202\323\344\223\002\024\022\022/v1/items:batchGet'
   _globals['_INVENTORYSERVICE'].methods_by_name['ListStock']._loaded_options = None
   _globals['_INVENTORYSERVICE'].methods_by_name['ListStock']._serialized_options = b'\220\002\001\202\323\344\223\002\013\022\t/v1/stock'
+  _globals['_INVENTORYSERVICE'].methods_by_name['ListDemand']._loaded_options = None
+  _globals['_INVENTORYSERVICE'].methods_by_name['ListDemand']._serialized_options = b'\220\002\001\202\323\344\223\002\014\022\n/v1/demand'
   _globals['_INVENTORYSERVICE'].methods_by_name['UpdateItem']._loaded_options = None
   _globals['_INVENTORYSERVICE'].methods_by_name['UpdateItem']._serialized_options = b'\220\002\002'
   _globals['_INVENTORYSERVICE'].methods_by_name['RestockItem']._loaded_options = None
@@ -102,42 +108,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEM']._serialized_end=745
   _globals['_STOCK']._serialized_start=747
   _globals['_STOCK']._serialized_end=834
-  _globals['_STOCKLINE']._serialized_start=836
-  _globals['_STOCKLINE']._serialized_end=937
-  _globals['_RESERVATION']._serialized_start=940
-  _globals['_RESERVATION']._serialized_end=1252
-  _globals['_RESERVATION_STATE']._serialized_start=1169
-  _globals['_RESERVATION_STATE']._serialized_end=1252
-  _globals['_CREATEITEMREQUEST']._serialized_start=1255
-  _globals['_CREATEITEMREQUEST']._serialized_end=1746
-  _globals['_GETITEMREQUEST']._serialized_start=1748
-  _globals['_GETITEMREQUEST']._serialized_end=1777
-  _globals['_BATCHGETITEMSREQUEST']._serialized_start=1779
-  _globals['_BATCHGETITEMSREQUEST']._serialized_end=1828
-  _globals['_BATCHGETITEMSRESPONSE']._serialized_start=1830
-  _globals['_BATCHGETITEMSRESPONSE']._serialized_end=1915
-  _globals['_LISTSTOCKREQUEST']._serialized_start=1917
-  _globals['_LISTSTOCKREQUEST']._serialized_end=2029
-  _globals['_LISTSTOCKRESPONSE']._serialized_start=2031
-  _globals['_LISTSTOCKRESPONSE']._serialized_end=2116
-  _globals['_UPDATEITEMREQUEST']._serialized_start=2119
-  _globals['_UPDATEITEMREQUEST']._serialized_end=2637
-  _globals['_RESTOCKITEMREQUEST']._serialized_start=2639
-  _globals['_RESTOCKITEMREQUEST']._serialized_end=2704
-  _globals['_RESERVESTOCKREQUEST']._serialized_start=2707
-  _globals['_RESERVESTOCKREQUEST']._serialized_end=2847
-  _globals['_RELEASESTOCKREQUEST']._serialized_start=2849
-  _globals['_RELEASESTOCKREQUEST']._serialized_end=2888
-  _globals['_COMMITRESERVATIONREQUEST']._serialized_start=2890
-  _globals['_COMMITRESERVATIONREQUEST']._serialized_end=2934
-  _globals['_RETURNSTOCKREQUEST']._serialized_start=2936
-  _globals['_RETURNSTOCKREQUEST']._serialized_end=2974
-  _globals['_GETRESERVATIONREQUEST']._serialized_start=2976
-  _globals['_GETRESERVATIONREQUEST']._serialized_end=3017
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=3020
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3159
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3161
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3266
-  _globals['_INVENTORYSERVICE']._serialized_start=3269
-  _globals['_INVENTORYSERVICE']._serialized_end=4528
+  _globals['_DEMAND']._serialized_start=836
+  _globals['_DEMAND']._serialized_end=891
+  _globals['_STOCKLINE']._serialized_start=893
+  _globals['_STOCKLINE']._serialized_end=994
+  _globals['_RESERVATION']._serialized_start=997
+  _globals['_RESERVATION']._serialized_end=1309
+  _globals['_RESERVATION_STATE']._serialized_start=1226
+  _globals['_RESERVATION_STATE']._serialized_end=1309
+  _globals['_CREATEITEMREQUEST']._serialized_start=1312
+  _globals['_CREATEITEMREQUEST']._serialized_end=1803
+  _globals['_GETITEMREQUEST']._serialized_start=1805
+  _globals['_GETITEMREQUEST']._serialized_end=1834
+  _globals['_BATCHGETITEMSREQUEST']._serialized_start=1836
+  _globals['_BATCHGETITEMSREQUEST']._serialized_end=1885
+  _globals['_BATCHGETITEMSRESPONSE']._serialized_start=1887
+  _globals['_BATCHGETITEMSRESPONSE']._serialized_end=1972
+  _globals['_LISTSTOCKREQUEST']._serialized_start=1974
+  _globals['_LISTSTOCKREQUEST']._serialized_end=2086
+  _globals['_LISTSTOCKRESPONSE']._serialized_start=2088
+  _globals['_LISTSTOCKRESPONSE']._serialized_end=2173
+  _globals['_LISTDEMANDREQUEST']._serialized_start=2175
+  _globals['_LISTDEMANDREQUEST']._serialized_end=2270
+  _globals['_LISTDEMANDRESPONSE']._serialized_start=2272
+  _globals['_LISTDEMANDRESPONSE']._serialized_end=2360
+  _globals['_UPDATEITEMREQUEST']._serialized_start=2363
+  _globals['_UPDATEITEMREQUEST']._serialized_end=2881
+  _globals['_RESTOCKITEMREQUEST']._serialized_start=2883
+  _globals['_RESTOCKITEMREQUEST']._serialized_end=2948
+  _globals['_RESERVESTOCKREQUEST']._serialized_start=2951
+  _globals['_RESERVESTOCKREQUEST']._serialized_end=3091
+  _globals['_RELEASESTOCKREQUEST']._serialized_start=3093
+  _globals['_RELEASESTOCKREQUEST']._serialized_end=3132
+  _globals['_COMMITRESERVATIONREQUEST']._serialized_start=3134
+  _globals['_COMMITRESERVATIONREQUEST']._serialized_end=3178
+  _globals['_RETURNSTOCKREQUEST']._serialized_start=3180
+  _globals['_RETURNSTOCKREQUEST']._serialized_end=3218
+  _globals['_GETRESERVATIONREQUEST']._serialized_start=3220
+  _globals['_GETRESERVATIONREQUEST']._serialized_end=3261
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=3264
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3403
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3405
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3510
+  _globals['_INVENTORYSERVICE']._serialized_start=3513
+  _globals['_INVENTORYSERVICE']._serialized_end=4886
 # @@protoc_insertion_point(module_scope)

@@ -115,6 +115,38 @@ class Stock(_message.Message):
 Global___Stock: _TypeAlias = Stock  # noqa: Y015
 
 @_typing.final
+class Demand(_message.Message):
+    """How much of one SKU orders asked for, in units, since the first order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """Of what; the shop need not sell it."""
+    asked: _builtins.int
+    """Units in all orders that were ever recorded."""
+    confirmed: _builtins.int
+    """Units in those orders that were confirmed, though called off later. The
+    others were refused, or are still being placed.
+    """
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        asked: _builtins.int = ...,
+        confirmed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "confirmed", b"confirmed", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Demand: _TypeAlias = Demand  # noqa: Y015
+
+@_typing.final
 class StockLine(_message.Message):
     """A number of units of one item."""
 
@@ -394,6 +426,68 @@ class ListStockResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListStockResponse: _TypeAlias = ListStockResponse  # noqa: Y015
+
+@_typing.final
+class ListDemandRequest(_message.Message):
+    """Request of ListDemand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SKUS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most SKUs to return; 0 means 50."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first page. The
+    filters must be the same on every page.
+    """
+    @_builtins.property
+    def skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these SKUs; empty for all. Those that no order has are left out."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        skus: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "skus", b"skus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDemandRequest: _TypeAlias = ListDemandRequest  # noqa: Y015
+
+@_typing.final
+class ListDemandResponse(_message.Message):
+    """Response of ListDemand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEMAND_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def demand(self) -> _containers.RepeatedCompositeFieldContainer[Global___Demand]:
+        """The demand for this page's SKUs."""
+
+    def __init__(
+        self,
+        *,
+        demand: _abc.Iterable[Global___Demand] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDemandResponse: _TypeAlias = ListDemandResponse  # noqa: Y015
 
 @_typing.final
 class UpdateItemRequest(_message.Message):

@@ -65,6 +65,11 @@ class InventoryServiceStub:
                 request_serializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockRequest.SerializeToString,
                 response_deserializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockResponse.FromString,
                 _registered_method=True)
+        self.ListDemand = channel.unary_unary(
+                '/shop.inventory.v1.InventoryService/ListDemand',
+                request_serializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandRequest.SerializeToString,
+                response_deserializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandResponse.FromString,
+                _registered_method=True)
         self.UpdateItem = channel.unary_unary(
                 '/shop.inventory.v1.InventoryService/UpdateItem',
                 request_serializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.UpdateItemRequest.SerializeToString,
@@ -150,6 +155,15 @@ class InventoryServiceServicer:
 
     def ListStock(self, request, context):
         """Lists what is free, reserved and shipped of each item, by ascending SKU.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDemand(self, request, context):
+        """Lists how many units of each SKU orders asked for, and how many of them were
+        confirmed, by ascending SKU. It follows the orders' events: an order is in it
+        a moment after it was recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,6 +259,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.ListStock,
                     request_deserializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockRequest.FromString,
                     response_serializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockResponse.SerializeToString,
+            ),
+            'ListDemand': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDemand,
+                    request_deserializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandRequest.FromString,
+                    response_serializer=shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandResponse.SerializeToString,
             ),
             'UpdateItem': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateItem,
@@ -406,6 +425,33 @@ class InventoryService:
             '/shop.inventory.v1.InventoryService/ListStock',
             shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockRequest.SerializeToString,
             shop_dot_inventory_dot_v1_dot_inventory__pb2.ListStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDemand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shop.inventory.v1.InventoryService/ListDemand',
+            shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandRequest.SerializeToString,
+            shop_dot_inventory_dot_v1_dot_inventory__pb2.ListDemandResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,11 @@ class InventoryServiceStub:
     """
     ListStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListStockRequest, _inventory_pb2.ListStockResponse]
     """Lists what is free, reserved and shipped of each item, by ascending SKU."""
+    ListDemand: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListDemandRequest, _inventory_pb2.ListDemandResponse]
+    """Lists how many units of each SKU orders asked for, and how many of them were
+    confirmed, by ascending SKU. It follows the orders' events: an order is in it
+    a moment after it was recorded.
+    """
     UpdateItem: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateItemRequest, _inventory_pb2.Item]
     """Changes the fields named by the mask. Orders already placed keep their price.
 
@@ -128,6 +133,11 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     ListStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListStockRequest, _inventory_pb2.ListStockResponse]  # type: ignore[assignment]
     """Lists what is free, reserved and shipped of each item, by ascending SKU."""
+    ListDemand: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListDemandRequest, _inventory_pb2.ListDemandResponse]  # type: ignore[assignment]
+    """Lists how many units of each SKU orders asked for, and how many of them were
+    confirmed, by ascending SKU. It follows the orders' events: an order is in it
+    a moment after it was recorded.
+    """
     UpdateItem: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateItemRequest, _inventory_pb2.Item]  # type: ignore[assignment]
     """Changes the fields named by the mask. Orders already placed keep their price.
 
@@ -216,6 +226,17 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.ListStockResponse, _abc.Awaitable[_inventory_pb2.ListStockResponse]]:
         """Lists what is free, reserved and shipped of each item, by ascending SKU."""
+
+    @_abc_1.abstractmethod
+    def ListDemand(
+        self,
+        request: _inventory_pb2.ListDemandRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ListDemandResponse, _abc.Awaitable[_inventory_pb2.ListDemandResponse]]:
+        """Lists how many units of each SKU orders asked for, and how many of them were
+        confirmed, by ascending SKU. It follows the orders' events: an order is in it
+        a moment after it was recorded.
+        """
 
     @_abc_1.abstractmethod
     def UpdateItem(
