@@ -15,7 +15,7 @@ from ..layers.identity import OPERATOR, require
 from ..runtime.logs import log
 from ..service import Service
 from ..storage.port import Tx
-from . import read_models
+from . import inbox, read_models
 from .inbox import Inbox, Kept, State
 from .v1 import dead_letters_pb2 as pb
 from .v1 import read_models_pb2 as models_pb
@@ -25,10 +25,9 @@ PAGE_SIZE = 50
 SHOWN_MAX = 100
 
 
-def dead_letter_service(subscription: str) -> Service[Any]:
-    """Return the service for one subscription's inbox."""
+def dead_letter_service(name: str) -> Service[Any]:
+    """Return the service for what *name*, or one of its read models, could not apply."""
     service: Service[Any] = Service(pb.DESCRIPTOR.services_by_name["DeadLetterService"])
-    inbox = Inbox(subscription)
 
     @service.rpc
     async def list_dead_letters(
@@ -36,19 +35,19 @@ def dead_letter_service(subscription: str) -> Service[Any]:
     ) -> pb.ListDeadLettersResponse:
         require(tx.principal, OPERATOR)
         size = request.page_size or PAGE_SIZE
-        found = await inbox.dead(tx, _after(request.page_token), size + 1)
-        letters = [_letter(kept, waiting) for kept, waiting in found[:size]]
-        more = len(found) > size
-        token = json.dumps([letters[-1].topic, letters[-1].aggregate]) if more else ""
-        return pb.ListDeadLettersResponse(letters=letters, next_page_token=token)
+        among = await _subscriptions(tx)
+        found = await inbox.dead(tx, among, _after(request.page_token), size + 1)
+        letters = [_letter(*one) for one in found[:size]]
+        return pb.ListDeadLettersResponse(
+            letters=letters, next_page_token=_token(letters[-1]) if len(found) > size else ""
+        )
 
     @service.rpc
     async def get_dead_letter(tx: Tx, request: pb.GetDeadLetterRequest) -> pb.GetDeadLetterResponse:
         require(tx.principal, OPERATOR)
-        kept = await _kept(tx, request.topic, request.aggregate)
+        letter, kept = await _find(tx, request)
         return pb.GetDeadLetterResponse(
-            letter=_letter(kept[0], len(kept) - 1),
-            events=[_shown(one.event.message()) for one in kept[:SHOWN_MAX]],
+            letter=letter, events=[_shown(one.event.message()) for one in kept[:SHOWN_MAX]]
         )
 
     @service.rpc
@@ -56,22 +55,30 @@ def dead_letter_service(subscription: str) -> Service[Any]:
         tx: Tx, request: pb.RedriveDeadLetterRequest
     ) -> pb.RedriveDeadLetterResponse:
         require(tx.principal, OPERATOR)
-        kept = await _kept(tx, request.topic, request.aggregate)
-        await inbox.redrive(tx, request.topic, request.aggregate)
-        letter = _letter(kept[0], len(kept) - 1)
+        letter, _ = await _find(tx, request)
+        await Inbox(letter.subscription).redrive(tx, letter.topic, letter.aggregate)
         log.info(
             "dead letter redriven",
             by=tx.principal.name,
+            subscription=letter.subscription,
             topic=letter.topic,
             event_id=letter.event_id,
         )
         return pb.RedriveDeadLetterResponse(letter=letter)
 
-    async def _kept(tx: Tx, topic: str, aggregate: str) -> list[Kept]:
-        kept = await inbox.of(tx, topic, aggregate, SHOWN_MAX + 1)
-        if not kept or kept[0].state is not State.DEAD:
-            raise NotFound("that aggregate has no dead letter", reason="NO_DEAD_LETTER")
-        return kept
+    async def _subscriptions(tx: Tx) -> list[str]:
+        return await read_models.names(tx) or [name]
+
+    async def _find(
+        tx: Tx, request: pb.GetDeadLetterRequest | pb.RedriveDeadLetterRequest
+    ) -> tuple[pb.DeadLetter, list[Kept]]:
+        for subscription in sorted(await _subscriptions(tx)):
+            if request.subscription in ("", subscription):
+                of = Inbox(subscription)
+                kept = await of.of(tx, request.topic, request.aggregate, SHOWN_MAX + 1)
+                if kept and kept[0].state is State.DEAD:
+                    return _letter(subscription, kept[0], len(kept) - 1), kept
+        raise NotFound("that aggregate has no dead letter", reason="NO_DEAD_LETTER")
 
     return service
 
@@ -100,15 +107,19 @@ def read_model_service(name: str) -> Service[Any]:
     return service
 
 
-def _after(token: str) -> tuple[str, str]:
+def _token(letter: pb.DeadLetter) -> str:
+    return json.dumps([letter.subscription, letter.topic, letter.aggregate])
+
+
+def _after(token: str) -> tuple[str, str, str]:
     try:
-        topic, aggregate = json.loads(token) if token else ("", "")
+        subscription, topic, aggregate = json.loads(token) if token else ("", "", "")
     except ValueError:
         raise InvalidArgument(violations=[("page_token", "is of no page")]) from None
-    return str(topic), str(aggregate)
+    return str(subscription), str(topic), str(aggregate)
 
 
-def _letter(kept: Kept, waiting: int) -> pb.DeadLetter:
+def _letter(subscription: str, kept: Kept, waiting: int) -> pb.DeadLetter:
     event = kept.event
     published = Timestamp()
     published.FromMicroseconds(int(event.time * 1e6))
@@ -123,6 +134,7 @@ def _letter(kept: Kept, waiting: int) -> pb.DeadLetter:
         attempts=kept.attempts,
         error=kept.error,
         waiting=waiting,
+        subscription=subscription,
     )
 
 

@@ -39,6 +39,7 @@ def add_to(commands: Any) -> None:
         every = "?" if action is redrive else None
         action.add_argument("topic", nargs=every, help="as `list` shows it")
         action.add_argument("aggregate", nargs=every, help="as `list` shows it")
+        action.add_argument("--read-model", default="", metavar="NAME", help="of this one alone")
     redrive.add_argument("--all", action="store_true", help="all of the service's")
     for action in (shown, show, redrive):
         action.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -123,7 +124,9 @@ async def _letters(stub: DeadLetterServiceAsyncStub) -> Sequence[pb.DeadLetter]:
 
 
 async def _show(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace) -> None:
-    request = pb.GetDeadLetterRequest(topic=options.topic, aggregate=options.aggregate)
+    request = pb.GetDeadLetterRequest(
+        topic=options.topic, aggregate=options.aggregate, subscription=options.read_model
+    )
     found = await stub.GetDeadLetter(request)
     _print(options.service, found.letter, options)
     for event in found.events:
@@ -131,11 +134,14 @@ async def _show(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace) -
 
 
 async def _redrive(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace) -> None:
-    named = [(options.topic, options.aggregate)]
+    named = [(options.topic, options.aggregate, options.read_model)]
     if options.all:
-        named = [(letter.topic, letter.aggregate) for letter in await _letters(stub)]
-    for topic, aggregate in named:
-        request = pb.RedriveDeadLetterRequest(topic=topic, aggregate=aggregate)
+        letters = await _letters(stub)
+        named = [(one.topic, one.aggregate, one.subscription) for one in letters]
+    for topic, aggregate, subscription in named:
+        request = pb.RedriveDeadLetterRequest(
+            topic=topic, aggregate=aggregate, subscription=subscription
+        )
         done = await stub.RedriveDeadLetter(request)
         _print(options.service, done.letter, options)
     if not options.json:
@@ -147,7 +153,10 @@ def _print(service: str, letter: pb.DeadLetter, options: argparse.Namespace) -> 
         fields = MessageToDict(letter, preserving_proto_field_name=True)
         print(json.dumps({"service": service, **fields}))
         return
+    where = (
+        service if letter.subscription in ("", service) else f"{service} ({letter.subscription})"
+    )
     print(
-        f"{service}: {letter.topic} {letter.aggregate} version {letter.version},"
+        f"{where}: {letter.topic} {letter.aggregate} version {letter.version},"
         f" {letter.attempts} attempts, {letter.waiting} wait behind it: {letter.error}"
     )

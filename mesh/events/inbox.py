@@ -148,22 +148,6 @@ class Inbox:
             State.DEAD if dead else State.DUE,
         )
 
-    async def dead(self, tx: Tx, after: Sequence[str], limit: int) -> list[tuple[Kept, int]]:
-        """Return dead events with the number of those behind each, ordered by topic, aggregate."""
-        rows = await tx.execute(
-            f"SELECT {_KEPT}, (SELECT COUNT(*) FROM mesh_inbox AS behind"
-            " WHERE behind.subscription = dead.subscription AND behind.topic = dead.topic"
-            " AND behind.aggregate = dead.aggregate AND behind.version > dead.version)"
-            " FROM mesh_inbox AS dead WHERE subscription = $1 AND state = $2"
-            " AND (topic > $3 OR (topic = $3 AND aggregate > $4))"
-            " ORDER BY topic, aggregate LIMIT $5",
-            self.subscription,
-            State.DEAD,
-            *after,
-            limit,
-        )
-        return [(_kept(row[:-1]), row[-1]) for row in rows]
-
     async def of(self, tx: Tx, topic: str, aggregate: str, limit: int) -> list[Kept]:
         """Return what is kept of one aggregate, in order."""
         rows = await tx.execute(
@@ -207,6 +191,29 @@ class Inbox:
 
     def _key(self, event: Event) -> tuple[str, str, str]:
         return (self.subscription, event.topic, event.aggregate)
+
+
+async def dead(
+    tx: Tx, subscriptions: Sequence[str], after: Sequence[str], limit: int
+) -> list[tuple[str, Kept, int]]:
+    """Return dead events: of which subscription, the event, and how many wait behind it.
+
+    They are in the order of subscription, topic and aggregate, from behind *after* on.
+    """
+    among = ", ".join(f"${n}" for n in range(6, 6 + len(subscriptions)))
+    rows = await tx.execute(
+        f"SELECT subscription, {_KEPT}, (SELECT COUNT(*) FROM mesh_inbox AS behind"
+        " WHERE behind.subscription = dead.subscription AND behind.topic = dead.topic"
+        " AND behind.aggregate = dead.aggregate AND behind.version > dead.version)"
+        f" FROM mesh_inbox AS dead WHERE subscription IN ({among}) AND state = $1"
+        " AND (subscription, topic, aggregate) > ($2, $3, $4)"
+        " ORDER BY subscription, topic, aggregate LIMIT $5",
+        State.DEAD,
+        *after,
+        limit,
+        *subscriptions,
+    )
+    return [(row[0], _kept(row[1:-1]), row[-1]) for row in rows]
 
 
 def _kept(row: Row) -> Kept:

@@ -41,6 +41,11 @@ async def current(tx: Tx) -> str:
     return str(rows[0][0]) if rows else ""
 
 
+async def names(tx: Tx) -> list[str]:
+    """Return the names of the model that serves and of the one being built, as far as there are."""
+    return [name for name, state in await _models(tx) if state != Model.DROPPED]
+
+
 async def begin(tx: Tx, service: str) -> str:
     """Begin a model beside the one that serves, unless one is begun; return its name."""
     found = await tx.execute("SELECT name FROM mesh_read_models WHERE state = $1", Model.BUILDING)

@@ -12,17 +12,19 @@ Told: TypeAlias = dict[str, tuple[str, str, str]]
 
 def as_services_tell(system: System) -> Told:
     """What order, payment and shipping tell, each of its own."""
-    payments = {one["orderId"]: one["state"] for one in _all(system, "/v1/payments", "payments")}
-    shipments = {one["orderId"]: one["state"] for one in _all(system, "/v1/shipments", "shipments")}
+    payments = {one["orderId"]: one["state"] for one in pages(system, "/v1/payments", "payments")}
+    shipments = {
+        one["orderId"]: one["state"] for one in pages(system, "/v1/shipments", "shipments")
+    }
     return {
         (id_ := one["orderId"]): (one["state"], payments.get(id_, ""), shipments.get(id_, ""))
-        for one in _all(system, "/v1/orders", "orders")
+        for one in pages(system, "/v1/orders", "orders")
     }
 
 
 def as_analytics_tells(system: System) -> Told:
     """The same, as the read model has it, over all customers."""
-    customers = {one["userId"] for one in _all(system, "/v1/orders", "orders")}
+    customers = {one["userId"] for one in pages(system, "/v1/orders", "orders")}
     return {
         one["orderId"]: (
             _state(one["state"]),
@@ -30,11 +32,11 @@ def as_analytics_tells(system: System) -> Told:
             _state(one["shipmentState"]),
         )
         for customer in sorted(customers)
-        for one in _all(system, f"/v1/analytics/customers/{customer}/orders", "orders")
+        for one in pages(system, f"/v1/analytics/customers/{customer}/orders", "orders")
     }
 
 
-def _all(system: System, path: str, items: str) -> list[Any]:
+def pages(system: System, path: str, items: str) -> list[Any]:
     """All items of a list, page after page."""
     found, token = [], ""
     while True:

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mesh/events/v1/dead_letters.proto\x12\x0emesh.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x30\n\x0cpublish_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x0f\n\x07waiting\x18\n \x01(\x05\"K\n\x16ListDeadLettersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListDeadLettersResponse\x12+\n\x07letters\x18\x01 \x03(\x0b\x32\x1a.mesh.events.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x14GetDeadLetterRequest\x12\x16\n\x05topic\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\taggregate\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"S\n\x15GetDeadLetterResponse\x12*\n\x06letter\x18\x01 \x01(\x0b\x32\x1a.mesh.events.v1.DeadLetter\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"N\n\x18RedriveDeadLetterRequest\x12\x16\n\x05topic\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\taggregate\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"G\n\x19RedriveDeadLetterResponse\x12*\n\x06letter\x18\x01 \x01(\x0b\x32\x1a.mesh.events.v1.DeadLetter2\xce\x02\n\x11\x44\x65\x61\x64LetterService\x12g\n\x0fListDeadLetters\x12&.mesh.events.v1.ListDeadLettersRequest\x1a\'.mesh.events.v1.ListDeadLettersResponse\"\x03\x90\x02\x01\x12\x61\n\rGetDeadLetter\x12$.mesh.events.v1.GetDeadLetterRequest\x1a%.mesh.events.v1.GetDeadLetterResponse\"\x03\x90\x02\x01\x12m\n\x11RedriveDeadLetter\x12(.mesh.events.v1.RedriveDeadLetterRequest\x1a).mesh.events.v1.RedriveDeadLetterResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mesh/events/v1/dead_letters.proto\x12\x0emesh.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x01\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\taggregate\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x30\n\x0cpublish_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x0f\n\x07waiting\x18\n \x01(\x05\x12\x14\n\x0csubscription\x18\x0b \x01(\t\"K\n\x16ListDeadLettersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListDeadLettersResponse\x12+\n\x07letters\x18\x01 \x03(\x0b\x32\x1a.mesh.events.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x14GetDeadLetterRequest\x12\x16\n\x05topic\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\taggregate\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x14\n\x0csubscription\x18\x03 \x01(\t\"S\n\x15GetDeadLetterResponse\x12*\n\x06letter\x18\x01 \x01(\x0b\x32\x1a.mesh.events.v1.DeadLetter\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"d\n\x18RedriveDeadLetterRequest\x12\x16\n\x05topic\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1a\n\taggregate\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x14\n\x0csubscription\x18\x03 \x01(\t\"G\n\x19RedriveDeadLetterResponse\x12*\n\x06letter\x18\x01 \x01(\x0b\x32\x1a.mesh.events.v1.DeadLetter2\xce\x02\n\x11\x44\x65\x61\x64LetterService\x12g\n\x0fListDeadLetters\x12&.mesh.events.v1.ListDeadLettersRequest\x1a\'.mesh.events.v1.ListDeadLettersResponse\"\x03\x90\x02\x01\x12\x61\n\rGetDeadLetter\x12$.mesh.events.v1.GetDeadLetterRequest\x1a%.mesh.events.v1.GetDeadLetterResponse\"\x03\x90\x02\x01\x12m\n\x11RedriveDeadLetter\x12(.mesh.events.v1.RedriveDeadLetterRequest\x1a).mesh.events.v1.RedriveDeadLetterResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,19 +50,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEADLETTERSERVICE'].methods_by_name['RedriveDeadLetter']._loaded_options = None
   _globals['_DEADLETTERSERVICE'].methods_by_name['RedriveDeadLetter']._serialized_options = b'\220\002\002'
   _globals['_DEADLETTER']._serialized_start=116
-  _globals['_DEADLETTER']._serialized_end=337
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=339
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=414
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=416
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=511
-  _globals['_GETDEADLETTERREQUEST']._serialized_start=513
-  _globals['_GETDEADLETTERREQUEST']._serialized_end=587
-  _globals['_GETDEADLETTERRESPONSE']._serialized_start=589
-  _globals['_GETDEADLETTERRESPONSE']._serialized_end=672
-  _globals['_REDRIVEDEADLETTERREQUEST']._serialized_start=674
-  _globals['_REDRIVEDEADLETTERREQUEST']._serialized_end=752
-  _globals['_REDRIVEDEADLETTERRESPONSE']._serialized_start=754
-  _globals['_REDRIVEDEADLETTERRESPONSE']._serialized_end=825
-  _globals['_DEADLETTERSERVICE']._serialized_start=828
-  _globals['_DEADLETTERSERVICE']._serialized_end=1162
+  _globals['_DEADLETTER']._serialized_end=359
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=361
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=436
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=438
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=533
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=535
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=631
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=633
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=716
+  _globals['_REDRIVEDEADLETTERREQUEST']._serialized_start=718
+  _globals['_REDRIVEDEADLETTERREQUEST']._serialized_end=818
+  _globals['_REDRIVEDEADLETTERRESPONSE']._serialized_start=820
+  _globals['_REDRIVEDEADLETTERRESPONSE']._serialized_end=891
+  _globals['_DEADLETTERSERVICE']._serialized_start=894
+  _globals['_DEADLETTERSERVICE']._serialized_end=1228
 # @@protoc_insertion_point(module_scope)

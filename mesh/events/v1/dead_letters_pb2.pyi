@@ -35,6 +35,7 @@ class DeadLetter(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The full name of the event's message type."""
     aggregate: _builtins.str
@@ -53,6 +54,8 @@ class DeadLetter(_message.Message):
     """Why the last attempt failed, and the id that finds it in the service's log."""
     waiting: _builtins.int
     """How many later events of the aggregate wait behind it."""
+    subscription: _builtins.str
+    """Which subscription could not apply it: the service's, or a read model's."""
     @_builtins.property
     def publish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was published."""
@@ -70,10 +73,11 @@ class DeadLetter(_message.Message):
         attempts: _builtins.int = ...,
         error: _builtins.str = ...,
         waiting: _builtins.int = ...,
+        subscription: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "attempts", b"attempts", "correlation_id", b"correlation_id", "error", b"error", "event_id", b"event_id", "publish_time", b"publish_time", "source", b"source", "topic", b"topic", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "attempts", b"attempts", "correlation_id", b"correlation_id", "error", b"error", "event_id", b"event_id", "publish_time", b"publish_time", "source", b"source", "subscription", b"subscription", "topic", b"topic", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,19 +145,23 @@ class GetDeadLetterRequest(_message.Message):
 
     TOPIC_FIELD_NUMBER: _builtins.int
     AGGREGATE_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
     aggregate: _builtins.str
     """The aggregate."""
+    subscription: _builtins.str
+    """The subscription. Empty for any: if several have it, the first by name."""
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         aggregate: _builtins.str = ...,
+        subscription: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "subscription", b"subscription", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,19 +207,23 @@ class RedriveDeadLetterRequest(_message.Message):
 
     TOPIC_FIELD_NUMBER: _builtins.int
     AGGREGATE_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
     aggregate: _builtins.str
     """The aggregate."""
+    subscription: _builtins.str
+    """The subscription. Empty for any: if several have it, the first by name."""
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         aggregate: _builtins.str = ...,
+        subscription: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "subscription", b"subscription", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,6 +28,8 @@ if _version_not_supported:
 class DeadLetterServiceStub:
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 
@@ -57,11 +59,13 @@ class DeadLetterServiceStub:
 class DeadLetterServiceServicer:
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 
     def ListDeadLetters(self, request, context):
-        """Lists dead events, by topic and aggregate.
+        """Lists dead events, by subscription, topic and aggregate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +116,8 @@ def add_DeadLetterServiceServicer_to_server(servicer, server):
 class DeadLetterService:
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 

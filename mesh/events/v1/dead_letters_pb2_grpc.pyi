@@ -29,6 +29,8 @@ GRPC_VERSION: str
 class DeadLetterServiceStub:
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 
@@ -37,7 +39,7 @@ class DeadLetterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeadLetterServiceAsyncStub: ...
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_dead_letters_pb2.ListDeadLettersRequest, _dead_letters_pb2.ListDeadLettersResponse]
-    """Lists dead events, by topic and aggregate."""
+    """Lists dead events, by subscription, topic and aggregate."""
     GetDeadLetter: _grpc.UnaryUnaryMultiCallable[_dead_letters_pb2.GetDeadLetterRequest, _dead_letters_pb2.GetDeadLetterResponse]
     """Returns one aggregate's dead event and those that wait behind it. NOT_FOUND if
     the aggregate has none.
@@ -51,12 +53,14 @@ class DeadLetterServiceStub:
 class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_dead_letters_pb2.ListDeadLettersRequest, _dead_letters_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
-    """Lists dead events, by topic and aggregate."""
+    """Lists dead events, by subscription, topic and aggregate."""
     GetDeadLetter: _aio.UnaryUnaryMultiCallable[_dead_letters_pb2.GetDeadLetterRequest, _dead_letters_pb2.GetDeadLetterResponse]  # type: ignore[assignment]
     """Returns one aggregate's dead event and those that wait behind it. NOT_FOUND if
     the aggregate has none.
@@ -69,6 +73,8 @@ class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
 class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows the dead letters of one service that listens to events. An event that
     failed too often is dead; the later events of the same aggregate wait behind it.
+    A service has one subscription, which has its name, or one for each read model:
+    the one that serves and one that is being built.
     Every call needs the role `operator`.
     """
 
@@ -78,7 +84,7 @@ class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dead_letters_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dead_letters_pb2.ListDeadLettersResponse, _abc.Awaitable[_dead_letters_pb2.ListDeadLettersResponse]]:
-        """Lists dead events, by topic and aggregate."""
+        """Lists dead events, by subscription, topic and aggregate."""
 
     @_abc_1.abstractmethod
     def GetDeadLetter(

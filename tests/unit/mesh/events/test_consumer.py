@@ -13,6 +13,7 @@ import pytest
 from mesh.errors import Internal, Unavailable
 from mesh.events.consumer import ATTEMPTS_MAX
 from mesh.events.inbox import WAIT_MAX_S, State
+from mesh.events.inbox import dead as list_dead
 from mesh.service import Context
 from mesh.testing.loop import run_virtual
 from tests.support.things import TOPIC, thing
@@ -94,7 +95,9 @@ def test_what_fails_too_often_is_dead_with_what_follows_it_until_it_is_redriven(
             await world.consumer.receive(thing(version=version))
         await world.runtime.clock.sleep(LONG_S)
         assert await world.notes() == []
-        ((dead, behind),) = await world.store.read(lambda tx: inbox.dead(tx, ("", ""), 10))
+        ((_, dead, behind),) = await world.store.read(
+            lambda tx: list_dead(tx, [inbox.subscription], ("", "", ""), 10)
+        )
         assert (dead.event.version, dead.attempts, behind) == (1, ATTEMPTS_MAX, 2)
         assert dead.error.startswith("ValueError (error_id ")
         assert "a bug" not in dead.error  # a function's text may hold anything

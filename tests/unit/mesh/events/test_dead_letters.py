@@ -13,7 +13,10 @@ from mesh.call import Principal
 from mesh.errors import InvalidArgument, NotFound, PermissionDenied
 from mesh.events.admin import dead_letter_service
 from mesh.events.consumer import ATTEMPTS_MAX
+from mesh.events.inbox import Inbox
+from mesh.events.read_models import begin
 from mesh.events.v1 import dead_letters_pb2 as pb
+from mesh.storage.port import Tx
 from mesh.testing.loop import run_virtual
 from tests.support.things import TOPIC, thing
 
@@ -96,6 +99,35 @@ def test_redriven_it_is_applied_and_then_those_behind_it(tmp_path: Path) -> None
         assert await world.notes("d") == []
         with pytest.raises(NotFound):
             await ask(world, "RedriveDeadLetter", request)
+
+    play(tmp_path, story)
+
+
+def test_those_of_a_read_model_that_is_being_built_are_told_too(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        async def rebuild(tx: Tx) -> None:
+            await begin(tx, "notes")
+            await begin(tx, "notes")
+            built = thing("a")
+            await Inbox("notes-2").keep(tx, built, "wrong")
+            await Inbox("notes-2").failed(tx, built, "wrong again", 0.0, dead=True)
+
+        await world.store.write(rebuild)
+        request = pb.ListDeadLettersRequest(page_size=5)
+        first = await ask(world, "ListDeadLetters", request)
+        request.page_token = first.next_page_token
+        second = await ask(world, "ListDeadLetters", request)
+        assert [(one.subscription, one.aggregate) for one in (*first.letters, *second.letters)] == [
+            *(("notes", name) for name in "abcde"),
+            ("notes-2", "a"),
+        ]
+        named = pb.RedriveDeadLetterRequest(topic=TOPIC, aggregate="a", subscription="notes-2")
+        done = await ask(world, "RedriveDeadLetter", named)
+        assert done.letter.error == "wrong again"
+        any_of_them = pb.GetDeadLetterRequest(topic=TOPIC, aggregate="a")
+        assert (await ask(world, "GetDeadLetter", any_of_them)).letter.subscription == "notes"
+        with pytest.raises(NotFound):
+            await ask(world, "RedriveDeadLetter", named)
 
     play(tmp_path, story)
 
