@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from benchmarks import __main__ as bench
+from benchmarks.events import __main__ as bench_events
 from benchmarks.sagas import __main__ as bench_sagas
 from mesh import cli
 from replay.options import read_options
@@ -26,6 +27,7 @@ ELSEWHERE = {
     "make replay": "tests/e2e replays the month",
     'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
     "make bench": "measures for minutes",
+    "make bench-events": "four minutes; in small: tests/contract/test_event_kills.py",
     "make bench-sagas": "likewise; tests/unit runs the parts of it",
     "make bench-sagas ARGS=--quick": "the same",
     'make bench-sagas ARGS="--finished 1000000"': "the same",
@@ -39,6 +41,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "mesh": cli.parser().parse_args,
     "replay": read_options,
     "benchmarks": bench.parser().parse_args,
+    "benchmarks.events": bench_events.parser().parse_args,
     "benchmarks.sagas": bench_sagas.parser().parse_args,
 }
 #: What make would install first.

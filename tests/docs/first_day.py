@@ -72,8 +72,11 @@ def make_run(folder: Path) -> Iterator[FirstDay]:
         make.wait(STOP_S)
 
 
-#: Of docs/write-a-service.md and write-a-saga.md, and their /metrics.
-TUTORIAL_PORTS = (50061, 50062, 50063, 60061, 60062, 60063)
+#: Of docs/write-a-service.md, write-a-saga.md and events.md: services, their /metrics, brokers.
+TUTORIAL_PORTS = (
+    *(port + metrics for port in range(50061, 50066) for metrics in (0, 10_000)),
+    *(4223, 8223, 4224, 8224),
+)
 
 
 def _start(checkout: Path, log: Path) -> tuple[FirstDay, subprocess.Popen[bytes]]:
