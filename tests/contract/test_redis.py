@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from mesh.events import redis
+from mesh.events import redis, redis_link
 from mesh.events.port import BusError
 from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
@@ -120,6 +120,26 @@ async def test_a_broker_whose_memory_is_full_refuses_and_loses_nothing(
     await publish(bus, thing(version=2))
     await reader.until(2)
     assert reader.versions() == [1, 2]
+
+
+async def test_late_answers_are_nobodys(
+    bus: RedisBus, valkey: ValkeyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_link, "TIMEOUT_S", 0.5)
+    hasty = RedisBus(f"redis://127.0.0.1:{valkey.port}", Runtime())
+    await publish(hasty, thing(version=1))
+    valkey.pause()
+    with pytest.raises(BusError):
+        await hasty.publish(thing(version=2))
+    valkey.go_on()
+    reader = Reader()
+    subscription = await hasty.subscribe("late", [TOPIC], reader.deliver)
+    await publish(hasty, thing(version=2))
+    await publish(hasty, thing(version=3))
+    await reader.until(3)
+    assert reader.versions() == [1, 2, 3]
+    await no_lag_known(subscription)
+    await hasty.close()
 
 
 async def no_lag_known(subscription: Any) -> None:

@@ -93,6 +93,11 @@ class _Process:
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
+    def go_on(self) -> None:
+        """Let it answer again, late what it was asked meanwhile."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         await self._end(signal.SIGKILL)
 
