@@ -90,7 +90,9 @@ class NatsBus:
                     timeout=PUBLISH_TIMEOUT_S,
                     headers={MSG_ID: event.event_id, **to_headers(event)},
                 )
-        except (NatsError, TimeoutError, OSError) as error:
+        except TimeoutError:
+            raise BusError("the broker does not answer") from None
+        except (NatsError, OSError) as error:
             if isinstance(error, NatsError) and "no response from stream" in str(error):
                 self._begin_again()
             raise BusError(f"{type(error).__name__}: {error}") from error
