@@ -104,13 +104,13 @@ def _cluster(name: str, endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": type_of("extensions.upstreams.http.v3.HttpProtocolOptions"),
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {"http2_protocol_options": _PINGED},
             }
         },
         "circuit_breakers": {
             "thresholds": [{"max_requests": MAX_REQUESTS, "max_pending_requests": MAX_REQUESTS}]
         },
-        # A process that died without a word: TCP finds out (gRPC servers punish HTTP/2 pings).
+        # A machine that is gone: TCP finds out, on connections that nobody uses.
         "upstream_connection_options": {
             "tcp_keepalive": {
                 "keepalive_time": 10,
@@ -130,6 +130,12 @@ def _cluster(name: str, endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
     return cluster
 
 
+#: Before a request goes out on a connection that has been silent: is there anybody? A black hole
+#: would swallow requests for a quarter of an hour, as long as TCP repeats what it sent. No pings at
+#: intervals: gRPC servers punish those that come without a request.
+_PINGED: dict[str, Any] = {
+    "connection_keepalive": {"connection_idle_interval": "10s", "timeout": "10s"}
+}
 #: Where there is a choice, a replica that drains (NOT_SERVING) gets nothing more.
 _CHECKED: dict[str, Any] = {
     "health_checks": [

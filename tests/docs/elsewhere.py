@@ -16,6 +16,7 @@ from benchmarks.sagas import __main__ as bench_sagas
 from mesh import cli
 from replay.options import read_options
 from tests.docs.fences import ROOT
+from tests.soak import __main__ as soak
 
 ELSEWHERE = {
     "make run": "the fixture runs it, and the pages' commands talk to what it started",
@@ -32,6 +33,8 @@ ELSEWHERE = {
     "make bench-sagas ARGS=--quick": "the same",
     'make bench-sagas ARGS="--finished 1000000"': "the same",
     'make bench-sagas ARGS="--crash 10000"': "the same",
+    "make soak": "tests/e2e/test_soak.py is the short form",
+    "make soak KILLS=1000 SEED=7": "the same",
     "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
     "docker compose --env-file deploy/postgres/compose.env up --build --wait": "the same",
 }
@@ -43,6 +46,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "benchmarks": bench.parser().parse_args,
     "benchmarks.events": bench_events.parser().parse_args,
     "benchmarks.sagas": bench_sagas.parser().parse_args,
+    "tests.soak": soak.parser().parse_args,
 }
 #: What make would install first.
 SETS = ("run", "dev", "peers")

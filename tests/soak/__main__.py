@@ -19,7 +19,7 @@ OK, WRONG, NOT_ALL, INTERRUPTED = 0, 1, 3, 130
 
 def main() -> int:
     """Run it, and return the exit status."""
-    given = _parser().parse_args()
+    given = parser().parse_args()
     orders = Load(given.seed, given.concurrency)
     options = Options(given.kills, orders, given.gap_s)
     folder = given.data or Path(tempfile.mkdtemp(prefix="soak-"))
@@ -42,15 +42,16 @@ def main() -> int:
     return NOT_ALL if record.coverage_of(runs).missing else OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    made = argparse.ArgumentParser(
         prog="python -m tests.soak",
         description="Start the system, place real orders round after round, kill its processes"
         " with -9 at random instants, and add up the books from the database files.",
         epilog="Exit status: 0 nothing was lost, doubled or left over, 1 something was, 3 nothing"
         " was, and some step was never interrupted: more kills are needed.",
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("--kills", type=int, default=200, metavar="N", help="(%(default)s)")
     add("--seed", type=int, default=1, metavar="N", help="what is killed and ordered (%(default)s)")
     add("--gap-s", type=float, default=2.5, metavar="S", help="between kills (%(default)s)")
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="keep the figures there, beside those of runs before",
     )
-    return parser
+    return made
 
 
 if __name__ == "__main__":
