@@ -34,7 +34,14 @@ PATIENCE_S: Final = 60.0  # for one call, with its repetitions: a service may be
 CALL_TIMEOUT_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.1
 MAX_DELAY_S: Final = 2.0
-_RETRIED: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+#: Not answered, or not served because there is too much to do; under its key each may be repeated.
+_RETRIED: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
 _OPTIONS: Final = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 2000)]
 
 Request = TypeVar("Request", bound=Message)

@@ -128,10 +128,14 @@ async def test_a_call_is_repeated_under_the_same_key(
     monkeypatch.setattr(loading, "FIRST_DELAY_S", 0.001)
     seen, services = shop
     seen.answers = {
-        "RestockItemRequest": [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
+        "RestockItemRequest": [
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ]
     }
     await services.restock(PLAN.loads[0])
-    assert seen.keys == ["d/A/stock/first-day"] * 3
+    assert seen.keys == ["d/A/stock/first-day"] * 4
 
 
 @pytest.mark.parametrize(
