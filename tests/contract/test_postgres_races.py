@@ -22,6 +22,7 @@ from mesh.storage.port import Tx, Work
 from mesh.storage.postgres import group
 from mesh.storage.postgres.store import PostgresStore
 from tests.support.postgres import PostgresServer
+from tests.support.things import ThingEvent
 from tests.unit.mesh.vault import PUT, call, number
 
 TABLES = Migration(
@@ -231,3 +232,27 @@ async def test_keys_that_are_only_looked_for_are_executed_twice_with_less_isolat
     await call_all(replicas, keys=25, times=4)
     done = Counter(await found(replicas[0], "SELECT key FROM done"))
     assert max(done.values()) > 1
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+async def test_the_events_of_an_aggregate_are_numbered_in_turn_and_none_is_left_out(
+    replicas: Replicas,
+) -> None:
+    def publish(number: int) -> Work[int]:
+        async def work(tx: Tx) -> int:
+            version = await tx.publish(ThingEvent(thing_id="lamp"))
+            await hold(tx)
+            if number % 4 == 0:  # its number is for another
+                raise Refused(reason="OUT_OF_STOCK")
+            return version
+
+        return work
+
+    ends = await at_once(replicas, [publish(number) for number in range(40)])
+    versions = [end for end in ends if not isinstance(end, Refused)]
+    assert sorted(versions) == list(range(1, 31))
+    assert await found(replicas[0], "SELECT version FROM mesh_outbox ORDER BY 1") == sorted(
+        versions
+    )
