@@ -8,12 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .admin import cli as admin
 from .events import cli as events
 from .policies import Policies
 from .runtime import backup_cli as backups
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
 from .saga import cli as sagas
+
+#: Commands that ask a service.
+_ASKED = {
+    "chaos": admin.run_chaos,
+    "dlq": events.run,
+    "policies": admin.run_policies,
+    "read-model": events.run_read_model,
+    "saga": sagas.run,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     backups.add_to(commands)
     events.add_to(commands)
     sagas.add_to(commands)
+    admin.add_to(commands)
     return parser
 
 
@@ -61,12 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _up(config, options)
         if options.command == "run":
             return _run(config, options.service, options.replica)
-        if options.command == "read-model":
-            return asyncio.run(events.run_read_model(config, options))
-        if options.command == "dlq":
-            return asyncio.run(events.run(config, options))
-        if options.command == "saga":
-            return asyncio.run(sagas.run(config, options))
+        if options.command in _ASKED:
+            return asyncio.run(_ASKED[options.command](config, options))
         if options.command in ("backup", "restore"):
             return backups.run(config, options)
         if options.command == "health":

@@ -112,6 +112,7 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
         TraceAttempt(node.tracer),  # further attempts are children
         AttemptTimeout(runtime, policy.attempt_timeout_s),
         Identify(node.token),
+        node.faults,  # innermost: all above meet them as they would the network's
     ]  # then the transport
 
 

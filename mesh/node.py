@@ -6,12 +6,13 @@ import atexit
 import os
 import sys
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from .call import Principal
+from .layers.faults import Faults
 from .layers.identity import Identities
 from .runtime.clock import Runtime
 from .runtime.metrics import Metrics
@@ -53,6 +54,11 @@ class Node:
         If OTEL_EXPORTER_OTLP_ENDPOINT says where to, its spans go there, until it exits.
         """
         return Node(tracer=_tracer_of_environment())
+
+    @cached_property
+    def faults(self) -> Faults:
+        """What operators let go wrong with our calls."""
+        return Faults(self.runtime, self.metrics)
 
     def target(self, name: str) -> Target:
         """Return what all our calls to *name* share; with "" for a name, something of its own."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf import descriptor_pool
 
@@ -13,6 +13,7 @@ from .client import Policy
 from .dial import declared
 from .runtime.config import Config, ConfigError
 from .runtime.levels import Levels
+from .runtime.settings import leaves
 from .server import ServerSettings
 from .service import Service
 
@@ -21,6 +22,16 @@ PolicyOf: TypeAlias = Callable[[Method], Policy]
 
 #: What a contract may contradict.
 _OF_CONTRACTS = ("idempotency", "fallback")
+
+
+class Effective(NamedTuple):
+    """A setting that holds: of calls of *target*, or if that is "" of how a service serves."""
+
+    target: str
+    method: str
+    name: str
+    value: str
+    source: str
 
 
 class Policies:
@@ -62,6 +73,17 @@ class Policies:
         """Return how the service called *name* serves calls of *method*."""
         return self.serving.of(name, method.name)
 
+    def effective(self, name: str, service: Service[Any]) -> Iterator[Effective]:
+        """Return every setting of what the service called *name* calls and serves."""
+        for target, method in declared(service.clients):
+            sources: dict[str, str] = {}
+            policy = self.calling.of(target, method.name, sources)
+            yield from _effective(target, method, policy, sources)
+        for descriptor in service.descriptor.methods:
+            method, sources = Method.of(descriptor), {}
+            settings = self.serving.of(name, method.name, sources)
+            yield from _effective("", method, settings, sources)
+
     def check(self, name: str, service: Service[Any], served: Iterable[Method]) -> None:
         """Fail if something is said of a method that does not exist.
 
@@ -78,3 +100,12 @@ class Policies:
             if target in self._outside:
                 there = descriptor_pool.Default().FindServiceByName(method.service)
                 self.calling.check_methods(target, there.methods_by_name)
+
+
+def _effective(
+    target: str, method: Method, settings: Any, sources: Mapping[str, str]
+) -> Iterator[Effective]:
+    for name, value in leaves(settings).items():
+        said = [place for path, place in sources.items() if f"{name}.".startswith(f"{path}.")]
+        source = sources.get(name) or (said[-1] if said else "default")
+        yield Effective(target, method.full_name, name, value, source)

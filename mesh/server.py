@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .admin.service import admin_service, setting
 from .call import Call, Kind, Layer, Method, stack, stack_stream
 from .dial import dialled
 from .effects import Effects
@@ -81,6 +82,7 @@ class Application:
         connect_once: the same without retries, for sagas: the engine owns their retry.
         bus: where its events go and come from; without one they wait in the outbox.
         settings: how calls of each method are served.
+        effective: the settings that hold, (target, method, name, value, source) each.
         keep_s: how long keys, published events and finished sagas are kept; for ever if None.
     """
 
@@ -93,6 +95,7 @@ class Application:
         connect_once: Callable[[str], Any],
         bus: Bus | None = None,
         settings: Callable[[Method], ServerSettings] = lambda _: ServerSettings(),
+        effective: Iterable[tuple[str, str, str, str, str]] = (),
         keep_s: float | None = None,
     ) -> None:
         service.check()
@@ -101,15 +104,16 @@ class Application:
         self._node = node
         self._settings = settings
         self._own = node.target("")
-        self._clients, _ = dialled(service.clients, connect)
+        self._clients, dial = dialled(service.clients, connect)
         self.engine: SagaEngine | None = None
         if service.sagas:
-            clients, dial = dialled(service.clients, connect_once)
-            self.engine = SagaEngine(node, store, service.sagas, clients, dial.remotes)
+            clients, once = dialled(service.clients, connect_once)
+            self.engine = SagaEngine(node, store, service.sagas, clients, once.remotes)
         self.effects = Effects(store, node.runtime, self._context, node.seal)
         self._events = EventFlow(node, service, store, bus, self._context) if bus else None
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
-        services = [service]
+        calls = [(remote.target, remote.method) for remote in dial.remotes.values()]
+        services = [service, admin_service(node, self._own, calls, map(setting, effective))]
         if self.engine:
             services.append(saga_service())
         if service.subscribers:

@@ -119,6 +119,7 @@ class ServiceProcess:
             connect_once=lambda target: self._connect(target, self._policies.once(target)),
             bus=self._bus,
             settings=functools.partial(self._policies.served, self._settings.name),
+            effective=self._policies.effective(self._settings.name, service),
             keep_s=self._config.keep_days * DAY_S,
         )
         methods = [route.method for route in application.routes.values()]

@@ -164,6 +164,18 @@ class Metrics:
             registry=self.registry,
         )
         self.breakers = BreakerMetrics(self.registry)
+        self.faults = Counter(
+            "mesh_faults",
+            "Calls that met a fault that an operator asked for",
+            ("rpc_method", "kind"),
+            registry=self.registry,
+        )
+        self.operator_actions = Counter(
+            "mesh_operator_actions",
+            "Changes that operators made to this process",
+            ("action", "by"),
+            registry=self.registry,
+        )
 
     def _counter(self, name: str, what: str) -> Counter:
         return Counter(name, what, ("topic",), registry=self.registry)

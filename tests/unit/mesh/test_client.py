@@ -48,6 +48,7 @@ def test_the_client_stack_is_in_this_order() -> None:
         "TraceAttempt",
         "AttemptTimeout",
         "Identify",
+        "Faults",
     ]
 
 
