@@ -72,9 +72,10 @@ def make_run(folder: Path) -> Iterator[FirstDay]:
         make.wait(STOP_S)
 
 
-#: Of docs/write-a-service.md, write-a-saga.md and events.md: services, their /metrics, brokers.
+#: Of docs/write-a-service.md, write-a-saga.md, events.md and adopt.md: services, their /metrics,
+#: brokers.
 TUTORIAL_PORTS = (
-    *(port + metrics for port in range(50061, 50066) for metrics in (0, 10_000)),
+    *(port + metrics for port in range(50061, 50068) for metrics in (0, 10_000)),
     *(4223, 8223, 4224, 8224),
 )
 

@@ -87,7 +87,7 @@ class Server(Program):
     """One that has said that it serves."""
 
     def __init__(self, module: str, port: int, *arguments: str, **environment: str) -> None:
-        super().__init__(module, str(port), *arguments, **environment)
+        super().__init__(module, f"127.0.0.1:{port}", *arguments, **environment)
         self.port = port
         assert self.hear() == "serving"
 

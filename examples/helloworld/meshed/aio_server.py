@@ -1,4 +1,4 @@
-"""A greeter on a stock aio server: python -m examples.helloworld.plain.aio_server PORT [OTHER]."""
+"""A greeter on a stock aio server: -m examples.helloworld.plain.aio_server ADDRESS [OTHER]."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from examples.helloworld.greeter import AioGreeter
 from examples.helloworld.helloworld_pb2_grpc import add_GreeterServicer_to_server
 
 
-async def main(port: str, other: str = "") -> None:
-    """Serve until killed; with *other*, an address, have the greeter there greet."""
+async def main(address: str, other: str = "") -> None:
+    """Serve at *address* until killed; with *other*, have the greeter there greet."""
     channel = other and grpc.aio.insecure_channel(other, interceptors=mesh.interceptors("greeter"))
     server = grpc.aio.server(interceptors=mesh.server_interceptors())
     add_GreeterServicer_to_server(AioGreeter(channel), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(address)
     await server.start()
     print("serving", flush=True)
     await server.wait_for_termination()

@@ -1,4 +1,4 @@
-"""A guide on a stock aio server: python -m examples.route_guide.plain.aio_server PORT."""
+"""A guide on a stock aio server: python -m examples.route_guide.plain.aio_server ADDRESS."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ from examples.route_guide.guide import AioGuide
 from examples.route_guide.route_guide_pb2_grpc import add_RouteGuideServicer_to_server
 
 
-async def main(port: str) -> None:
-    """Serve until killed."""
+async def main(address: str) -> None:
+    """Serve at *address* until killed."""
     server = grpc.aio.server(interceptors=mesh.server_interceptors())
     add_RouteGuideServicer_to_server(AioGuide(), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(address)
     await server.start()
     print("serving", flush=True)
     await server.wait_for_termination()

@@ -1,4 +1,4 @@
-"""A guide on a stock sync server: python -m examples.route_guide.plain.server PORT."""
+"""A guide on a stock sync server: python -m examples.route_guide.plain.server ADDRESS."""
 
 import logging
 import os
@@ -12,11 +12,11 @@ from examples.route_guide.guide import Guide
 from examples.route_guide.route_guide_pb2_grpc import add_RouteGuideServicer_to_server
 
 
-def main(port: str) -> None:
-    """Serve until killed."""
+def main(address: str) -> None:
+    """Serve at *address* until killed."""
     server = grpc.server(ThreadPoolExecutor(8), interceptors=mesh.sync.server_interceptors())
     add_RouteGuideServicer_to_server(Guide(), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(address)
     server.start()
     print("serving", flush=True)
     server.wait_for_termination()
