@@ -53,6 +53,7 @@ class Report:
             "seeds": self.seeds,
             "failed": self.failed,
             "failed_seeds": [failure.seed for failure in self.failures],
+            "cpu_s": round(self.cpu_s, 1),
             "seeds_per_cpu_s": round(self.seeds_per_cpu_s, 2),
             "simulated_h": round(self.virtual_s / 3600, 1),
             "steps": self.steps,

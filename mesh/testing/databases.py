@@ -9,9 +9,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..saga.records import TERMINAL
 from ..service import Service
 from ..storage.migrate import Migration, migrations, own_migrations
 from ..storage.sqlite_file import SqliteFile
+
+#: The states in which a saga stays.
+ENDED = ", ".join(str(int(state)) for state in TERMINAL)
+#: The database itself takes down which sagas went on after they had ended; `endings` reads it.
+_WITNESS = f"""
+CREATE TABLE witnessed (saga_id TEXT NOT NULL, name TEXT NOT NULL);
+CREATE TRIGGER witness AFTER UPDATE OF state ON mesh_sagas
+WHEN OLD.state IN ({ENDED}) AND NEW.state <> OLD.state
+BEGIN INSERT INTO witnessed VALUES (OLD.saga_id, OLD.name); END;
+"""  # noqa: S608
 
 
 @contextlib.contextmanager
@@ -44,5 +55,6 @@ def _empty(schema: tuple[Migration, ...]) -> bytes:
         path = folder / "new.db"
         file = SqliteFile(path)
         file.migrate(schema)
+        file.control(_WITNESS)
         file.close()
         return path.read_bytes()

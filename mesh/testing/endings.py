@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..saga.records import TERMINAL
 from ..saga.v1.saga_pb2 import Saga
 from ..storage.port import Tx
+from .databases import ENDED
 
 if TYPE_CHECKING:
     from .cluster import Cluster
 
 #: (topic, aggregate) -> version
 Versions = dict[tuple[str, str], int]
-
-_ENDED = ", ".join(str(int(state)) for state in TERMINAL)
 
 
 async def open_ends(cluster: Cluster) -> list[str]:
@@ -31,7 +29,7 @@ async def open_ends(cluster: Cluster) -> list[str]:
 
 async def _open(tx: Tx) -> list[str]:
     sagas = await tx.execute(
-        f"SELECT name, key, state FROM mesh_sagas WHERE state NOT IN ({_ENDED})"  # noqa: S608
+        f"SELECT name, key, state FROM mesh_sagas WHERE state NOT IN ({ENDED})"  # noqa: S608
     )
     effects = await tx.execute("SELECT method, key FROM mesh_effects")
     waiting = await tx.execute(
@@ -44,6 +42,19 @@ async def _open(tx: Tx) -> list[str]:
         *(f"event {topic} {name!r} {n} is not published" for topic, name, n in waiting),
         *(f"event {topic} {name!r} {n} is not applied: {error}" for topic, name, n, error in kept),
     ]
+
+
+async def risen(cluster: Cluster) -> list[str]:
+    """Return the sagas that went on although they had ended."""
+    return [
+        f"{name}: saga {saga} {saga_id} had ended, and went on"
+        for name in cluster.services
+        for saga_id, saga in await cluster.store(name).read(_witnessed)
+    ]
+
+
+async def _witnessed(tx: Tx) -> list[Any]:
+    return await tx.execute("SELECT DISTINCT saga_id, name FROM witnessed")
 
 
 async def lost_events(cluster: Cluster) -> list[str]:

@@ -59,6 +59,6 @@ class Rates:
             cut_s=choice((1.0, 5.0, 20.0, 700.0)),
             skew_s=choice((0.0, 0.0, 0.5, 30.0, 3600.0)),
             jump_every_s=choice((0.0, 0.0, 10.0)),
-            stop_every_s=choice((0.0, 0.0, 3.0, 10.0)),
+            stop_every_s=choice((0.0, 0.0, 1.0, 4.0)),
             stop_s=choice((1.0, 5.0, 20.0, 40.0)),
         )

@@ -22,7 +22,7 @@ from .chaos import Chaos
 from .cluster import Cluster
 from .databases import lay_out, memory_folder
 from .draws import Draws
-from .endings import lost_events, open_ends
+from .endings import lost_events, open_ends, risen
 from .loop import LivelockError, SimulatedLoop
 from .schedule import CLIENT, Chronicle, Fault, Happens, Schedule, everything
 
@@ -171,7 +171,8 @@ class _Run:
             return [f"a client got {error}"]
         if open_ends := await self._settle():
             return open_ends
-        return [*await lost_events(self.cluster), *await self.simulation.problems()]
+        found = [*await risen(self.cluster), *await lost_events(self.cluster)]
+        return [*found, *await self.simulation.problems()]
 
     async def _settle(self) -> list[str]:
         """Wait until everything that was begun has ended; return what has not."""

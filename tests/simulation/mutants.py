@@ -23,7 +23,7 @@ from mesh.events import outbox
 from mesh.events.port import Event
 from mesh.events.relay import Relay
 from mesh.metadata import UNDO_OF
-from mesh.saga import actions, journal, records
+from mesh.saga import actions, journal, leases, records
 from mesh.saga.journal import Journal
 from mesh.saga.leases import Claim, Leases
 from mesh.saga.records import SagaRow
@@ -170,8 +170,16 @@ def no_resume() -> Iterator[None]:
 
 @mutant
 def lease_without_fencing() -> Iterator[None]:
-    """Whoever once had a saga may go on writing to it."""
+    """An engine that was taken for dead takes its lease up again, and goes on where it was."""
     known = Journal.save
+
+    async def renew(tx: Tx, engine_id: str) -> None:
+        await tx.execute(
+            "INSERT INTO mesh_saga_engines (engine_id, instance, expires_at) VALUES ($1, '', $2)"
+            " ON CONFLICT (engine_id) DO UPDATE SET expires_at = excluded.expires_at",
+            engine_id,
+            tx.now() + leases.LEASE_S,
+        )
 
     async def save(self: Journal, saga: SagaRow, *args: Any, **kwargs: Any) -> None:
         stored = await self.get(saga.saga_id)
@@ -182,7 +190,7 @@ def lease_without_fencing() -> Iterator[None]:
         finally:
             saga.epoch = epoch
 
-    with patch.object(Journal, "save", save):
+    with patch.object(Journal, "save", save), patch.object(leases, "_renew", renew):
         yield
 
 

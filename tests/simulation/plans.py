@@ -85,7 +85,7 @@ def draw_items(random: Random) -> list[Item]:
 
 def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan]:
     """A handful of orders to some dozens, within *horizon_s*."""
-    soon_s = random.choice((0.1, 1.0, 5.0))
+    soon_s = random.choice((0.1, 1.0, 5.0, 20.0))
     return [
         Plan(
             order_id=f"o-{number}",
