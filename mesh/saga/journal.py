@@ -171,16 +171,17 @@ class Journal:
 
     async def list(self, name: str, state: int, before: str, limit: int) -> list[SagaRow]:
         """Return sagas, newest first, without steps. "" and 0 mean any."""
+        # The index of names is not in this order: it would have to sort all of them.
+        wanted = {"saga_id <": before, "state =": state, "name || '' =": name}
+        given = [(condition, value) for condition, value in wanted.items() if value]
+        where = " AND ".join(f"{condition} ${n}" for n, (condition, _) in enumerate(given, start=2))
 
         async def work(tx: Tx) -> list[SagaRow]:
             rows = await tx.execute(
-                f"SELECT {_SAGA} FROM mesh_sagas WHERE ($1 = '' OR saga_id < $1)"
-                " AND ($2 = '' OR name = $2) AND ($3 = 0 OR state = $3)"
-                " ORDER BY saga_id DESC LIMIT $4",
-                before,
-                name,
-                state,
+                f"SELECT {_SAGA} FROM mesh_sagas WHERE {where or 'TRUE'}"
+                " ORDER BY saga_id DESC LIMIT $1",
                 limit,
+                *(value for _, value in given),
             )
             return [_saga(row) for row in rows]
 

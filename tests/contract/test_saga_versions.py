@@ -9,6 +9,7 @@ import pytest
 from mesh.saga.journal import Journal
 from mesh.saga.leases import Leases
 from mesh.saga.records import SagaRow
+from mesh.saga.v1.saga_pb2 import Saga
 from mesh.storage.migrate import own_migrations
 from mesh.storage.port import Store
 from tests.support.databases import Database
@@ -40,3 +41,19 @@ async def test_what_one_leaves_the_other_takes_if_it_knows_it(store: Store) -> N
     assert await old.claim("old again", 9) == [("s-1", 3), ("s-3", 3)]  # the others wait
     await new.enter("new again", "")
     assert await new.claim("new again", 9) == [("s-2", 2), ("s-4", 2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (("", 0, "", 9), ["s-4", "s-3", "s-2", "s-1"]),
+        (("buy", Saga.PENDING, "s-3", 1), ["s-2"]),
+        (("sell", 0, "", 9), []),
+        (("", Saga.PARKED, "", 9), []),
+        (("buy", 0, "s-2", 9), ["s-1"]),
+    ],
+)
+async def test_they_are_listed_newest_first(
+    store: Store, asked: tuple[str, Saga.State.ValueType, str, int], found: list[str]
+) -> None:
+    assert [row.saga_id for row in await Journal(store).list(*asked)] == found

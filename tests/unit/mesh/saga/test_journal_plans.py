@@ -13,6 +13,7 @@ from mesh.saga.journal import Journal
 from mesh.saga.leases import Leases
 from mesh.saga.records import SagaRow
 from mesh.storage.port import Store, Tx
+from mesh.storage.retention import Retention
 from mesh.testing.loop import run_virtual
 from tests.unit.mesh.saga.world import World
 
@@ -46,15 +47,19 @@ class Listening:
         return await work(tx)
 
 
-def plans(database: Path, asked: list[tuple[str, tuple[Any, ...]]]) -> list[str]:
-    """How SQLite looks into the table of sagas for each of them."""
+def every_plan(database: Path, asked: list[tuple[str, tuple[Any, ...]]]) -> list[str]:
+    """How SQLite goes about each of them."""
     with closing(apsw.Connection(str(database))) as connection:
         return [
             row[3]
             for sql, params in asked
             for row in connection.execute(f"EXPLAIN QUERY PLAN {sql.replace('$', '?')}", params)
-            if "mesh_sagas " in row[3]
         ]
+
+
+def plans(database: Path, asked: list[tuple[str, tuple[Any, ...]]]) -> list[str]:
+    """How it looks into the table of sagas."""
+    return [plan for plan in every_plan(database, asked) if "mesh_sagas " in plan]
 
 
 @pytest.mark.parametrize("known", [[("buy", 1)], [("buy", 1), ("buy", 2), ("sell", 1)]])
@@ -75,3 +80,30 @@ def test_what_has_ended_is_not_looked_at(tmp_path: Path, known: list[tuple[str, 
     found = plans(tmp_path / "sagas.db", listening.asked)
     assert len(found) >= 4
     assert all(any(narrow in plan for narrow in NARROW) for plan in found), found
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("buy", 0, ""), ("buy", 6, ""), ("", 6, "s"), ("", 0, ""), ("buy", 3, "s")],
+)
+def test_a_page_of_many_is_not_sorted(tmp_path: Path, asked: tuple[str, int, str]) -> None:
+    world = World(tmp_path)
+    listening = Listening(world.store)
+    run_virtual(Journal(listening).list(*asked, 50))  # type: ignore[arg-type]
+    assert not sorts(tmp_path / "sagas.db", listening.asked)
+
+
+def test_what_is_forgotten_is_not_searched_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    listening = Listening(world.store)
+
+    async def sweep() -> None:
+        await Retention(listening, world.runtime, 30 * 24 * 3600.0).sweep()  # type: ignore[arg-type]
+
+    run_virtual(sweep())
+    assert len(plans(tmp_path / "sagas.db", listening.asked)) >= 2
+    assert not sorts(tmp_path / "sagas.db", listening.asked)
+
+
+def sorts(database: Path, asked: list[tuple[str, tuple[Any, ...]]]) -> list[str]:
+    return [plan for plan in every_plan(database, asked) if "TEMP B-TREE" in plan]
