@@ -91,6 +91,12 @@ class _Entries(grpc.aio.Metadata):
         return len(self._entries)
 
 
+async def note_answer(rpc: Any) -> None:
+    """Note what an answer says of itself, if something is to be made of it."""
+    if scope.get().degraded is not None:
+        answered(await rpc.initial_metadata() or ())
+
+
 class GrpcTransport:
     """Sends calls over the network."""
 
@@ -107,8 +113,7 @@ class GrpcTransport:
         sent = self._send(call, call.request)
         try:
             reply = await sent
-            if scope.get().degraded is not None:
-                answered(await sent.initial_metadata())
+            await note_answer(sent)
             return reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from None
@@ -118,10 +123,16 @@ class GrpcTransport:
         sent = self._send(call, requests if call.method.client_streams else call.request)
         try:
             if call.method.server_streams:
+                noted = False
                 async for reply in sent:
+                    if not noted:
+                        await note_answer(sent)
+                        noted = True
                     yield reply
             else:
-                yield await sent
+                reply = await sent
+                await note_answer(sent)
+                yield reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from None
         finally:

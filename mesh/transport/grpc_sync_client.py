@@ -18,9 +18,10 @@ from grpc import StatusCode
 from ..call import NEVER, Call, Handler, Method, StreamHandler, stack, stack_stream
 from ..layers.streams import Reading, only
 from ..runtime.driven import blocking, iterate
+from ..scope import scope
 from .grpc_client import to_mesh_error
 from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
-from .port import LayersAt, outgoing_with, remaining_s
+from .port import LayersAt, answered, outgoing_with, remaining_s
 
 Now = Callable[[], float]
 
@@ -70,7 +71,11 @@ class _Continue:
         rpc = self._start(call, request)
         try:
             await Wait(rpc)  # the call is under way, and nobody has asked for a reply yet
+            noted = False
             for reply in rpc:
+                if not noted:
+                    _note(rpc)
+                    noted = True
                 yield reply
         except grpc.RpcError as error:
             raise _meaning(call, error) from error
@@ -82,7 +87,9 @@ class _Continue:
         try:
             if not rpc.done():
                 await Wait(rpc)
-            return rpc.result()
+            reply = rpc.result()
+            _note(rpc)
+            return reply
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
             raise _meaning(call, error) from error
 
@@ -94,6 +101,12 @@ class _Continue:
             metadata=outgoing_with(call, details.metadata or ()),
         )
         return attempts.start(changed, request)
+
+
+def _note(rpc: Any) -> None:
+    """Note what an answer says of itself, if something is to be made of it."""
+    if scope.get().degraded is not None:
+        answered(rpc.initial_metadata() or ())
 
 
 def _meaning(call: Call, error: Any) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,6 +28,7 @@ from .grpc_servicers import (
     trailing,
     with_behaviour,
 )
+from .port import answering
 
 
 class SyncServerInterceptor(grpc.ServerInterceptor):
@@ -55,8 +57,11 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
     def _reply(self, method: Method, request: Any, served: Served) -> Any:
         def run() -> Any:
             if method.client_streams:
-                return drive(only(self._given(method, request, served)))
-            return drive(self._unary(arrived(method, request, served, self._runtime)))
+                reply = drive(only(self._given(method, request, served)))
+            else:
+                reply = drive(self._unary(arrived(method, request, served, self._runtime)))
+            _mark(served.context)
+            return reply
 
         with _Ending(served.context) as ending:
             return contextvars.copy_context().run(run)
@@ -66,8 +71,12 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
         context = contextvars.copy_context()  # gRPC may take each reply in another one
         with _Ending(served.context):
             replies = iterate(context.run(self._given, method, request, served))
+            marked = False
             try:
                 while (reply := context.run(next, replies, _END)) is not _END:
+                    if not marked:  # before the first one
+                        context.run(_mark, served.context)
+                        marked = True
                     yield reply
             finally:
                 context.run(replies.close)  # type: ignore[attr-defined]  # it is a generator
@@ -79,6 +88,13 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
 
 
 _END = object()
+
+
+def _mark(context: TellingContext) -> None:
+    """Say of the answer what is to be said, unless the servicer has begun to answer by itself."""
+    if said := answering():
+        with contextlib.suppress(ValueError):
+            context.send_initial_metadata(said)
 
 
 class TellingContext:

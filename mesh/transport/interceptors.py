@@ -20,7 +20,7 @@ from ..layers.streams import Reading, only
 from ..metadata import STATUS_DETAILS
 from ..status import to_status
 from .grpc_calls import Attempts, ReplyCall, StreamCall
-from .grpc_client import to_mesh_error
+from .grpc_client import note_answer, to_mesh_error
 from .port import LayersAt, outgoing_with, remaining_s
 
 Now = Callable[[], float]
@@ -61,6 +61,7 @@ class _Continue:
         rpc = await self._start(call, call.request)
         try:
             reply = call.carrier.reply = await rpc
+            await note_answer(rpc)
             return reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from error
@@ -73,10 +74,16 @@ class _Continue:
         rpc = await self._start(call, requests if client_streams else call.request)
         try:
             if server_streams:
+                noted = False
                 async for reply in rpc:
+                    if not noted:
+                        await note_answer(rpc)
+                        noted = True
                     yield reply
             else:
-                yield await rpc
+                reply = await rpc
+                await note_answer(rpc)
+                yield reply
         except grpc.aio.AioRpcError as error:
             raise to_mesh_error(error) from error
         finally:

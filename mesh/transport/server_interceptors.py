@@ -6,6 +6,7 @@ Those that are no coroutines, which gRPC gives a thread, have the same layers th
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from .grpc_servicers import (
     with_behaviour,
 )
 from .grpc_sync_server import SyncServerInterceptor
+from .port import answering
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
@@ -60,7 +62,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def reply(request: Any, context: Any) -> Any:
             call = arrived(method, request, Served(behaviour, context), self._runtime)
             try:
-                return await self._unary(call)
+                reply = await self._unary(call)
+                await _mark(context)
+                return reply
             except MeshError as error:
                 return await _end(context, error)
 
@@ -78,7 +82,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _only(self, method: Method, behaviour: Behaviour) -> Behaviour:
         async def reply(requests: Any, context: Any) -> Any:
             try:
-                return await only(self._given(method, behaviour, requests, context))
+                reply = await only(self._given(method, behaviour, requests, context))
+                await _mark(context)
+                return reply
             except MeshError as error:
                 return await _end(context, error)
 
@@ -88,7 +94,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def replies(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 async with Reading(self._given(method, behaviour, request, context)) as given:
+                    marked = False
                     async for reply in given:
+                        if not marked:  # before the first one
+                            await _mark(context)
+                            marked = True
                         yield reply
             except MeshError as error:
                 await _end(context, error)
@@ -130,6 +140,13 @@ def _fail(context: Any, error: Exception) -> NoReturn:
     if seen is error:
         raise error
     raise seen from error
+
+
+async def _mark(context: Any) -> None:
+    """Say of the answer what is to be said, unless the servicer has begun to answer by itself."""
+    if said := answering():
+        with contextlib.suppress(grpc.aio.UsageError):
+            await context.send_initial_metadata(said)
 
 
 async def _end(context: Any, error: MeshError) -> Any:

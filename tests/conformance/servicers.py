@@ -17,6 +17,7 @@ from grpc import StatusCode
 
 from mesh.call import Call, Kind
 from mesh.errors import MeshError
+from mesh.scope import degrade
 from tests.support.echo import METHODS, SERVICE, EchoReply, EchoRequest
 
 SAID = "as the script says"
@@ -39,6 +40,7 @@ class Script:
     `metadata` has what each call brought. `began` and `left` tell of one that waits.
     """
 
+    degrades: str = ""
     ends: list[End] = field(default_factory=list)
     trailing: tuple[tuple[str, str], ...] = ()
     metadata: list[list[tuple[str, Any]]] = field(default_factory=list)
@@ -46,8 +48,16 @@ class Script:
     began: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
+    def begin(self, request: Any) -> None:
+        """A stream says what it has to say of itself before its first reply."""
+        self.requests.append(request)
+        if self.degrades:
+            degrade(self.degrades)
+
     def next(self, metadata: Any) -> End | None:
         self.metadata.append([*metadata])
+        if self.degrades:
+            degrade(self.degrades)
         return self.ends.pop(0) if self.ends else None
 
 
@@ -61,7 +71,7 @@ class AioServicer:
         return EchoReply(number=request.number)
 
     async def many(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        self._script.requests.append(request)
+        self._script.begin(request)
         for number in range(request.number):
             yield EchoReply(number=number)
         await self._end(context)
@@ -73,6 +83,7 @@ class AioServicer:
 
     async def chat(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
+            self._script.begin(request)
             yield EchoReply(number=request.number)
         await self._end(context)
 
@@ -108,7 +119,7 @@ class SyncServicer:
         return EchoReply(number=request.number)
 
     def many(self, request: Any, context: Any) -> Iterator[Any]:
-        self._script.requests.append(request)
+        self._script.begin(request)
         for number in range(request.number):
             yield EchoReply(number=number)
         self._end(context)
@@ -120,6 +131,7 @@ class SyncServicer:
 
     def chat(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         for request in requests:
+            self._script.begin(request)
             yield EchoReply(number=request.number)
         self._end(context)
 

@@ -95,6 +95,18 @@ async def test_requests_that_break_their_contract_do_not_reach_the_servicer(
 
 
 @FOUR
+@STOCK
+async def test_a_degraded_answer_says_so_over_every_hop(world: World, method: Method) -> None:
+    """In initial metadata, before the answer: what a client in between hands on."""
+    world.script.degrades = "last known stock"
+    noted: list[str] = []
+    token = scope.set(Scope(degraded=noted))
+    assert (await world.send(method, 2)).status is StatusCode.OK
+    scope.reset(token)
+    assert noted == ["last known stock"]
+
+
+@FOUR
 async def test_no_time_left_is_not_sent(world: World, method: Method) -> None:
     ended = await world.send(method, timeout=0.0)
     assert ended.status is StatusCode.DEADLINE_EXCEEDED
