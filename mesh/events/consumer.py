@@ -87,6 +87,8 @@ class Consumer:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for gauge in (self._node.metrics.inbox, self._node.metrics.bus_lag):
+            gauge.remove_by_labels({"subscription": self._name})
 
     async def lag(self) -> int:
         """Return how many events the bus still has for this subscription.
@@ -246,9 +248,9 @@ class Consumer:
             try:
                 counts = await self._store.read(self.inbox.counts)
                 for state in State:
-                    metrics.inbox.labels(state.name.lower()).set(counts[state])
+                    metrics.inbox.labels(self._name, state.name.lower()).set(counts[state])
                 if self._subscription:
-                    metrics.bus_lag.set(await self._subscription.lag())
+                    metrics.bus_lag.labels(self._name).set(await self._subscription.lag())
             except (BusError, StorageError) as error:
                 log.debug("no lag is known", error=str(error))
             await self._runtime.clock.sleep(OBSERVE_S)

@@ -138,12 +138,13 @@ class Metrics:
         self.inbox = Gauge(
             "mesh_inbox_events",
             "Events that have arrived and are not applied",
-            ("state",),
+            ("subscription", "state"),
             registry=self.registry,
         )
         self.bus_lag = Gauge(
             "mesh_bus_lag_events",
             "Events that the bus still has for this service",
+            ("subscription",),
             registry=self.registry,
         )
         self.database_failing = Gauge(
