@@ -257,13 +257,11 @@ class Circuit:
     def _look_at(self, counts: Counts) -> None:
         if counts.calls < self.config.calls_min:
             return
-        for share, count, what in (
-            (self.config.failure_share, counts.failed, "failed"),
-            (self.config.slow_share, counts.slow, "were slow"),
-        ):
-            if share is not None and count >= share * counts.calls:
-                self._open(f"{count} of {counts.calls} calls {what}")
-                return
+        failure_share, slow_share = self.config.failure_share, self.config.slow_share
+        if failure_share is not None and counts.failed >= failure_share * counts.calls:
+            self._open(f"{counts.failed} of {counts.calls} calls failed")
+        elif slow_share is not None and counts.slow >= slow_share * counts.calls:
+            self._open(f"{counts.slow} of {counts.calls} calls were slow")
 
     def _open(self, why: str) -> None:
         spread = self._random.uniform(-self.config.jitter, self.config.jitter)

@@ -17,32 +17,36 @@ class Counts(NamedTuple):
     failed: int = 0
     slow: int = 0
 
-    def plus(self, other: Counts, sign: int = 1) -> Counts:
-        """Return both together, or (with a *sign* of -1) the difference."""
-        return Counts(*(a + sign * b for a, b in zip(self, other, strict=True)))
-
 
 class CountWindow:
     """The last *size* calls."""
 
     def __init__(self, size: int) -> None:
-        self._last: deque[Counts] = deque()
+        self._last: deque[tuple[bool, bool]] = deque()
         self._size = size
-        self.counts = Counts()
+        self._failed = 0
+        self._slow = 0
+
+    @property
+    def counts(self) -> Counts:
+        """What the window holds now."""
+        return Counts(len(self._last), self._failed, self._slow)
 
     def add(self, failed: bool, slow: bool) -> Counts:
         """Count a call; return what the window holds now."""
-        call = Counts(1, int(failed), int(slow))
-        self._last.append(call)
-        self.counts = self.counts.plus(call)
+        self._last.append((failed, slow))
+        self._failed += failed
+        self._slow += slow
         if len(self._last) > self._size:
-            self.counts = self.counts.plus(self._last.popleft(), -1)
-        return self.counts
+            failed, slow = self._last.popleft()
+            self._failed -= failed
+            self._slow -= slow
+        return Counts(len(self._last), self._failed, self._slow)
 
     def clear(self) -> None:
         """Forget all of them."""
         self._last.clear()
-        self.counts = Counts()
+        self._failed = self._slow = 0
 
 
 class TimeWindow:
@@ -51,30 +55,40 @@ class TimeWindow:
     def __init__(self, length_s: float, now: Callable[[], float]) -> None:
         self._part_s = length_s / PARTS
         self._now = now
-        self._parts: deque[tuple[int, Counts]] = deque()
+        #: Of each part its number, calls, failed and slow ones; the last is counted on.
+        self._parts: deque[list[int]] = deque()
+        self._total = [0, 0, 0]
 
     @property
     def counts(self) -> Counts:
         """What the window holds now."""
-        oldest = self._number() - PARTS
-        while self._parts and self._parts[0][0] <= oldest:
-            self._parts.popleft()
-        total = Counts()
-        for _, counts in self._parts:
-            total = total.plus(counts)
-        return total
+        self._forget(int(self._now() // self._part_s))
+        return Counts(*self._total)
 
     def add(self, failed: bool, slow: bool) -> Counts:
         """Count a call; return what the window holds now."""
-        call, number = Counts(1, int(failed), int(slow)), self._number()
-        if self._parts and self._parts[-1][0] == number:
-            call = call.plus(self._parts.pop()[1])
-        self._parts.append((number, call))
-        return self.counts
+        number = int(self._now() // self._part_s)
+        if not self._parts or self._parts[-1][0] != number:
+            self._forget(number)
+            self._parts.append([number, 0, 0, 0])
+        part, total = self._parts[-1], self._total
+        part[1] += 1
+        total[0] += 1
+        if failed:
+            part[2] += 1
+            total[1] += 1
+        if slow:
+            part[3] += 1
+            total[2] += 1
+        return Counts(*total)
 
     def clear(self) -> None:
         """Forget all of them."""
         self._parts.clear()
+        self._total = [0, 0, 0]
 
-    def _number(self) -> int:
-        return int(self._now() // self._part_s)
+    def _forget(self, number: int) -> None:
+        while self._parts and self._parts[0][0] <= number - PARTS:
+            gone = self._parts.popleft()
+            for place in range(3):
+                self._total[place] -= gone[place + 1]
