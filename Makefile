@@ -104,6 +104,10 @@ bench-sagas: $(DEV) .venv/.peers ## measure: sagas beside DBOS, Temporal and bar
 bench-events: $(DEV) ## measure: events while their broker is killed, none lost, none twice (ARGS=--help)
 	@$(PY) -m benchmarks.events $(ARGS)
 
+.PHONY: bench-overload
+bench-overload: $(DEV) ## measure: ten times what a service can do, executed and refused (ARGS=--help)
+	@$(PY) -m benchmarks.overload $(ARGS)
+
 .PHONY: stubs
 stubs: $(DEV) ## generate protos/python from protos
 	@$(PY) scripts/stubs.py

@@ -1,0 +1,112 @@
+"""`make bench-overload`: ten times what a service can do: what it does then, and afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Any
+
+import uvloop
+
+from benchmarks.overload.load import Load, Phase
+from benchmarks.sagas.machine import machine
+from benchmarks.sagas.report import RESULTS, keep
+from mesh.runtime.tied import tied
+from replay.progress import Progress
+
+#: Calls a second: what the service can do, to begin with; then it is measured.
+CAPACITY = {"pool": 100.0, "cpu": 100.0}
+WORKS = tuple(CAPACITY)
+TIMES = 10.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    made = argparse.ArgumentParser(prog="make bench-overload ARGS=…", description=__doc__)
+    made.add_argument("--works", nargs="+", choices=WORKS, default=WORKS)
+    made.add_argument(
+        "--limits", nargs="+", choices=("adapts", "fixed"), default=("adapts", "fixed")
+    )
+    made.add_argument("--storm-s", type=float, default=20.0, help="how long ten times is asked")
+    made.add_argument("--keep", action="store_true", help="write benchmarks/results/overload.json")
+    return made
+
+
+def phases(storm_s: float) -> list[Phase]:
+    """Return what is asked, as multiples of what can be done."""
+    return [
+        Phase("warm", 0.5, 5.0),
+        Phase("peak", 1.0, 10.0),
+        Phase("storm", TIMES, storm_s),
+        Phase("after", 0.5, 15.0),
+    ]
+
+
+async def run(work: str, limit: str, storm_s: float) -> dict[str, Any]:
+    """Put one service through all phases."""
+    command = tied([sys.executable, "-m", "benchmarks.overload.service", work, limit])
+    pipe = asyncio.subprocess.PIPE
+    service = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    assert service.stdin
+    assert service.stdout
+    load = Load(int(await service.stdout.readline()))
+    seen = phases(storm_s)
+    before = 0
+    try:
+        with Progress().task(f"{work}, limit {limit}", len(seen)) as done:
+            for phase in seen:
+                await load.offer(phase, phase.times_capacity * CAPACITY[work])
+                service.stdin.write(b"\n")
+                after = int(await service.stdout.readline())
+                phase.executed, before = after - before, after
+                done()
+    finally:
+        await load.close()
+        service.stdin.close()
+        await service.wait()
+    return figures(work, limit, {phase.name: phase for phase in seen})
+
+
+def figures(work: str, limit: str, seen: dict[str, Phase]) -> dict[str, Any]:
+    """Return what is claimed, and what it is made of."""
+    peak, storm, after = seen["peak"], seen["storm"], seen["after"]
+    normal_again = max(after.unserved_by_second, default=-1) + 1
+    return {
+        "work": work,
+        "limit": limit,
+        "goodput_share_of_peak": round(storm.goodput_per_s / peak.goodput_per_s, 3),
+        "critical_served_share": round(storm.critical_served / max(1, storm.critical_asked), 4),
+        "executed_in_vain": storm.executed - storm.served,
+        "normal_after_s": normal_again,
+        "phases": [phase.figures() for phase in seen.values()],
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print one line."""
+    storm = next(p for p in found["phases"] if p["name"] == "storm")
+    print(
+        f"{found['work']:5} {found['limit']:7} goodput {found['goodput_share_of_peak']:.0%} of its"
+        f" peak, critical {found['critical_served_share']:.1%}, normal after {found['normal_after_s']} s;"
+        f" asked {storm['asked']}, executed {storm['executed']} ({found['executed_in_vain']} in"
+        f" vain), refused {storm['refused']}, late {storm['late']}, failed {storm['failed']},"
+        f" p99 {storm['p99_ms']:.0f} ms"
+    )
+
+
+async def main() -> None:
+    """Measure and print."""
+    options = parser().parse_args()
+    facts = machine(RESULTS)
+    found = []
+    for work in options.works:
+        for limit in options.limits:
+            found.append(await run(work, limit, options.storm_s))
+            show(found[-1])
+    if options.keep:
+        keep("overload", {"machine": facts, "runs": found})
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
