@@ -15,9 +15,7 @@ from benchmarks.sagas.report import RESULTS, keep
 from mesh.runtime.tied import tied
 from replay.progress import Progress
 
-#: Calls a second: what the service can do, to begin with; then it is measured.
-CAPACITY = {"pool": 100.0, "cpu": 100.0}
-WORKS = tuple(CAPACITY)
+WORKS = ("pool", "cpu")
 TIMES = 10.0
 
 
@@ -36,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 def phases(storm_s: float) -> list[Phase]:
     """Return what is asked, as multiples of what can be done."""
     return [
-        Phase("warm", 0.5, 5.0),
+        Phase("calm", 0.5, 5.0),
         Phase("peak", 1.0, 10.0),
         Phase("storm", TIMES, storm_s),
         Phase("after", 0.5, 15.0),
@@ -55,8 +53,9 @@ async def run(work: str, limit: str, storm_s: float) -> dict[str, Any]:
     before = 0
     try:
         with Progress().task(f"{work}, limit {limit}", len(seen)) as done:
+            capacity_per_s = await load.capacity_per_s()
             for phase in seen:
-                await load.offer(phase, phase.times_capacity * CAPACITY[work])
+                await load.offer(phase, phase.times_capacity * capacity_per_s)
                 service.stdin.write(b"\n")
                 after = int(await service.stdout.readline())
                 phase.executed, before = after - before, after
@@ -65,7 +64,8 @@ async def run(work: str, limit: str, storm_s: float) -> dict[str, Any]:
         await load.close()
         service.stdin.close()
         await service.wait()
-    return figures(work, limit, {phase.name: phase for phase in seen})
+    found = figures(work, limit, {phase.name: phase for phase in seen})
+    return {"capacity_per_s": round(capacity_per_s, 1), **found}
 
 
 def figures(work: str, limit: str, seen: dict[str, Phase]) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def show(found: dict[str, Any]) -> None:
     storm = next(p for p in found["phases"] if p["name"] == "storm")
     print(
         f"{found['work']:5} {found['limit']:7} goodput {found['goodput_share_of_peak']:.0%} of its"
-        f" peak, critical {found['critical_served_share']:.1%}, normal after {found['normal_after_s']} s;"
+        f" peak, critical {found['critical_served_share']:.1%}, normal after"
+        f" {found['normal_after_s']} s; can do {found['capacity_per_s']}/s,"
         f" asked {storm['asked']}, executed {storm['executed']} ({found['executed_in_vain']} in"
         f" vain), refused {storm['refused']}, late {storm['late']}, failed {storm['failed']},"
         f" p99 {storm['p99_ms']:.0f} ms"

@@ -6,6 +6,7 @@ import asyncio
 import random
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +84,21 @@ class Load:
         }
         self._random = random.Random(7)  # noqa: S311  # when callers come
         self._waiting: set[asyncio.Task[None]] = set()
+
+    async def capacity_per_s(self, callers: int = 10, lasts_s: float = 5.0) -> float:
+        """Return what the service does if *callers* always have one call under way."""
+        ends = time.perf_counter() + lasts_s
+        count = 0
+
+        async def caller() -> None:
+            nonlocal count
+            while time.perf_counter() < ends:
+                with suppress(MeshError):  # the first may come before the connection
+                    await self._stubs[Criticality.CRITICAL].Read(EchoRequest())
+                    count += 1
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        return count / lasts_s
 
     async def offer(self, phase: Phase, per_s: float) -> None:
         """Let callers come for the phase's time, and wait for the last of them."""
