@@ -22,8 +22,6 @@ VOID = "mesh-void"
 CRITICALITY = "mesh-criticality"
 #: Of an answer, in its initial metadata: what it is made of is not as it should be.
 DEGRADED = "mesh-degraded"
-#: The time that a call had left when it was sent, in seconds: what it lacks of that, it has waited.
-TIME_LEFT = "mesh-time-left"
 #: The caller's token.
 TOKEN = "mesh-token"  # noqa: S105
 #: gRPC's own place for a `google.rpc.Status`.

@@ -31,7 +31,6 @@ class LimitConfig:
 
     Default calls get `default_share` of it and sheddable ones `sheddable_share`; critical ones may
     exceed it, up to `critical_share`. Whoever is refused is asked to wait `pushback_s`.
-    Calls may wait `waited_s` before the server sees them; if all do, those that did are refused.
     `streams_max` bounds streams, which say nothing by how long they take.
     """
 
@@ -41,7 +40,6 @@ class LimitConfig:
     tolerance: float = 2.0
     queueing_s: float = 0.1
     lag_s: float = 0.1
-    waited_s: float = 0.1
     window_s: float = 0.25
     sheddable_share: float = 0.5
     default_share: float = 0.9
@@ -54,7 +52,7 @@ class LimitConfig:
             raise ValueError("1 <= least <= initial <= most, and one stream at least")
         if not 0.0 < self.sheddable_share <= self.default_share <= self.critical_share:
             raise ValueError("what is sheddable has the least share, what is critical the most")
-        times = (self.queueing_s, self.lag_s, self.waited_s, self.window_s, self.pushback_s)
+        times = (self.queueing_s, self.lag_s, self.window_s, self.pushback_s)
         if self.tolerance < 1.0 or min(times) <= 0.0:
             raise ValueError("tolerance is 1 or more; every time is above 0")
 
@@ -105,7 +103,7 @@ class Limiter:
         self._now = now
         self._lock = Lock()
         self._methods: dict[str, _Times] = {}
-        self.shares = {
+        self._shares = {
             Criticality.SHEDDABLE: config.sheddable_share,
             Criticality.DEFAULT: config.default_share,
             Criticality.CRITICAL: config.critical_share,
@@ -131,7 +129,7 @@ class Limiter:
     def take(self, criticality: Criticality) -> bool:
         """Let a call in, if there is room for one that is so critical."""
         with self._lock:
-            if self.under_way >= max(1.0, self.limit * self.shares[criticality]):
+            if self.under_way >= max(1.0, self.limit * self._shares[criticality]):
                 self._peak = max(self._peak, math.ceil(self.limit))
                 return False
             self.under_way += 1

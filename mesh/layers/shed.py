@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..call import Call, Criticality, Handler, Layer, Method, StreamHandler
+from ..call import Call, Handler, Layer, Method, StreamHandler
 from ..errors import EXHAUSTED_S, Overloaded
-from ..metadata import TIME_LEFT
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from ..scope import scope
 from .limit import LimitConfig, Limiter
-from .queueing import StandingQueue
 from .streams import Reading
 
 #: The packages of the mesh's own services: sagas, dead letters, read models, administration.
 _OWN = "mesh."
-_SECONDS = re.compile(r"[0-9]{1,6}\.[0-9]{3}")
 
 
 class LagProbe:
@@ -60,22 +56,9 @@ class Shed(Layer):
         self._config = config
         self._now = runtime.clock.monotonic
         self._lag = LagProbe(runtime, self.limiter)
-        self._queue = StandingQueue(config.waited_s, config.window_s, runtime.clock.monotonic)
         self._shed = metrics.load.shed
         metrics.load.concurrency_limit.set_function(lambda: self.limiter.limit)
         metrics.load.under_way.set_function(lambda: self.limiter.under_way + self.limiter.streams)
-
-    def _waited_too_long(self, call: Call, rank: Criticality) -> bool:
-        """Whether *call* comes from a queue that stands, and has been in it for long.
-
-        It is served late or not at all; who comes after it may still be served in time.
-        """
-        said = call.metadata.get(TIME_LEFT, "")
-        if not _SECONDS.fullmatch(said):
-            return False
-        waited_s = float(said) - (call.deadline - self._now())
-        bound_s = self._config.waited_s * self.limiter.shares[rank]
-        return self._queue.came(waited_s) and waited_s > bound_s
 
     def _refuse(self, method: Method) -> Overloaded:
         """Return why a call is not let in. Who has come before is not to come again."""
@@ -93,8 +76,7 @@ class Shed(Layer):
             if method.service.startswith(_OWN):
                 return await inner(call)
             self._lag.look()
-            rank = scope.get().criticality
-            if self._waited_too_long(call, rank) or not limiter.take(rank):
+            if not limiter.take(scope.get().criticality):
                 raise self._refuse(method)
             began, succeeded = now(), False
             try:

@@ -13,7 +13,7 @@ import grpc
 from ..call import Call, Kind
 from ..discovery import Reach
 from ..errors import EXHAUSTED_S, MeshError
-from ..metadata import PUSHBACK, STATUS_DETAILS, TIME_LEFT
+from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..scope import scope
 from ..status import from_wire
@@ -173,11 +173,13 @@ class GrpcTransport:
         send = self._callables.get(key)
         if send is None:
             send = self._callables[key] = self._open(call)
-        left_s = remaining_s(call, self._now())
-        entries = outgoing_with(call, call.carrier) if call.carrier else outgoing(call)
-        if left_s is not None:
-            entries = (*entries, (TIME_LEFT, f"{left_s:.3f}"))
-        return send(request, timeout=left_s, metadata=_Entries(entries))
+        return send(
+            request,
+            timeout=remaining_s(call, self._now()),
+            metadata=_Entries(
+                outgoing_with(call, call.carrier) if call.carrier else outgoing(call)
+            ),
+        )
 
     def _open(self, call: Call) -> Any:
         channel = self._channels.get(call.address)
