@@ -34,7 +34,7 @@ class LimitConfig:
     `streams_max` bounds streams, which say nothing by how long they take.
     """
 
-    initial: int = 30
+    initial: int = 60
     least: int = 10
     most: int = 1000
     tolerance: float = 2.0

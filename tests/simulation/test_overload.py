@@ -56,7 +56,7 @@ class Overload:
         echo.on_unary = self.work
         network.serve("server", echo.routes(lambda handler: stack(*layers, around=handler)))
         client = Node(runtime=runtime, token=make_token("secret", "peer"))
-        patience_s = 10.0 * self.takes_s
+        patience_s = 1.0 + 10.0 * self.takes_s
         unbroken = CircuitConfig(failures=1_000_000)  # what protects here is the server alone
         self.stubs = {
             rank: EchoStub(
