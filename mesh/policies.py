@@ -16,6 +16,7 @@ from .runtime.levels import Levels
 from .runtime.settings import leaves
 from .server import ServerSettings
 from .service import Service
+from .transport.wire import WireConfig
 
 #: How calls of each method are treated.
 PolicyOf: TypeAlias = Callable[[Method], Policy]
@@ -35,7 +36,7 @@ class Effective(NamedTuple):
 
 
 class Policies:
-    """What `[policy]` and `[server]` say, see `mesh.runtime.levels`.
+    """What `[policy]`, `[server]` and `[wire]` say, see `mesh.runtime.levels`.
 
     Raises:
         ConfigError: something in it is wrong.
@@ -45,6 +46,7 @@ class Policies:
         self._outside = config.targets
         self.calling = Levels(Policy(), config.policy, {*config.services, *config.targets})
         self.serving = Levels(ServerSettings(), config.server, config.services)
+        self.listening = Levels(WireConfig(), config.wire, config.services)
 
     def of(self, target: str, method: Method) -> Policy:
         """Return how calls of *method* of *target* are treated.
@@ -73,6 +75,10 @@ class Policies:
         """Return how the service called *name* serves calls of *method*."""
         return self.serving.of(name, method.name)
 
+    def wire(self, name: str) -> WireConfig:
+        """Return what the server of the service called *name* takes from the wire."""
+        return self.listening.of(name)
+
     def effective(self, name: str, service: Service[Any]) -> Iterator[Effective]:
         """Return every setting of what the service called *name* calls and serves."""
         for target, method in declared(service.clients):
@@ -96,6 +102,7 @@ class Policies:
         own = [method.name for method in served]
         self.calling.check_methods(name, own)
         self.serving.check_methods(name, own)
+        self.listening.check_methods(name, ())  # a server's methods have one wire
         for target, method in declared(service.clients):
             if target in self._outside:
                 there = descriptor_pool.Default().FindServiceByName(method.service)

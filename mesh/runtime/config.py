@@ -49,13 +49,14 @@ ENVIRONMENT: Mapping[str, str] = {
     "MESH_TOKEN": "a process that is no service proves with it who it is; `mesh up` sets it",
     "MESH_POLICY__": "how calls are treated, as [policy] of the configuration: docs/policies.md",
     "MESH_SERVER__": "how calls are served, as [server] of the configuration: docs/policies.md",
+    "MESH_WIRE__": "what servers take from the wire, as [wire] of it: docs/overload.md",
     "MESH_SEAL_KEY": "seals secrets at rest: keys, 32 bytes in base64 each; default a file's",
     "STORE": "sqlite (default): files in the data folder; or a [store] of the configuration",
     "LOG_LEVEL": "DEBUG, INFO (default), WARNING or ERROR",
 }
 ADMIN_PORT_OFFSET = 10_000
 #: Sections whose settings are `mesh.runtime.levels`; each has variables of its own.
-LEVELLED = ("policy", "server")
+LEVELLED = ("policy", "server", "wire")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Config:
     keep_days: int = 30
     policy: Written = field(default_factory=partial(Written, "policy"))
     server: Written = field(default_factory=partial(Written, "server"))
+    wire: Written = field(default_factory=partial(Written, "wire"))
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     profile: str = "dev"
     bind: str = "127.0.0.1"

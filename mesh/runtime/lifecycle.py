@@ -78,7 +78,7 @@ class ServiceProcess:
         )
         self._transport: Transport = network or GrpcTransport(self._runtime)
         self._health = health.aio.HealthServicer()
-        self._server = GrpcServer(self._runtime)
+        self._server = GrpcServer(self._runtime, self._policies.wire(name))
         self._application: Application | None = None
         self._store: Store | None = None
         self._bus: Bus | None = None

@@ -16,20 +16,15 @@ from ..layers.streams import Reading, only
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import to_status
-from .port import METADATA_LIMIT_BYTES, Route, Routes, answering, incoming
-
-OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.so_reuseport", 0),  # else a second server silently shares the port
-    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
-    ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT_BYTES),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.max_connection_age_grace_ms", 30_000),
-)
-
+from .port import Route, Routes, answering, incoming
+from .wire import WireConfig
 
 #: The longest wait that its header can say, in seconds: 2**31 - 1 milliseconds.
 PUSHBACK_MAX_S = 2_147_483.0
+
+
+#: What is taken from the wire unless something else is said.
+NORMAL = WireConfig()
 
 
 class PortInUseError(OSError):
@@ -39,9 +34,9 @@ class PortInUseError(OSError):
 class GrpcServer:
     """A grpc.aio server for *routes*; counts the handlers under way, so that it can drain."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, wire: WireConfig = NORMAL) -> None:
         self._runtime = runtime
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(options=wire.options)
         self._under_way = 0
         self._idle = asyncio.Event()
 

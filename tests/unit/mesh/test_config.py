@@ -115,7 +115,7 @@ def test_every_variable_has_its_effect(loaded: Load) -> None:
         "MESH_SEAL_KEY": "hush hush",
         "LOG_LEVEL": "debug",
     }
-    levelled = {"MESH_POLICY__", "MESH_SERVER__"}  # see test_policies
+    levelled = {"MESH_POLICY__", "MESH_SERVER__", "MESH_WIRE__"}  # see test_policies
     assert environment.keys() | levelled | {"MESH_CONFIG", "STORE"} == ENVIRONMENT.keys()
     bus = '[bus]\nurl = "nats://127.0.0.1:{gateway}"\n'
     assert loaded(SYSTEM + bus).bus_url == "nats://127.0.0.1:8080"

@@ -21,6 +21,7 @@ from mesh.runtime.config import ConfigError, load
 from mesh.server import ServerSettings
 from mesh.service import Service
 from mesh.transport.memory import MemoryNetwork
+from mesh.transport.wire import WireConfig
 from tests.support.echo import ADD, COUNT, DESCRIPTOR, PUT, READ, EchoRequest, EchoStub
 from tests.support.runtime import FakeRuntime
 
@@ -221,3 +222,10 @@ async def test_channels_and_interceptors_take_what_is_configured(
     path.unlink()
     assert not EchoStub(mesh.channel("legacy", "a")).Add.method.repeatable
     assert COUNT.repeatable
+
+
+def test_every_server_has_its_wire(policies: Made) -> None:
+    found = policies("[wire]\nstreams_max = 7", MESH_WIRE__ECHO__CONNECTIONS_MAX="9")
+    assert found.wire("echo") == WireConfig(streams_max=7, connections_max=9)
+    with pytest.raises(ConfigError, match="every limit is more than 0"):
+        policies("[wire]\nstreams_max = 0")
