@@ -35,6 +35,8 @@ PUBLISH_TIMEOUT_S = 5.0
 #: How long the broker refuses to store an event twice, by its id.
 DUPLICATES_S = 120.0
 RECONNECT_S = 0.5
+#: A connection on which two pings were not answered is lost.
+PING_S = 5
 ACK_WAIT_S = 30.0
 
 logging.getLogger("nats").setLevel(logging.CRITICAL)  # we say ourselves what happens
@@ -170,7 +172,7 @@ class NatsBus:
                         allow_reconnect=True,
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # fractions too
-                        ping_interval=5,
+                        ping_interval=PING_S,
                         error_cb=_silent,
                         disconnected_cb=self._lost,
                         reconnected_cb=self._found,

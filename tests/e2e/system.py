@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 import httpx
@@ -48,6 +48,17 @@ OFFSETS: Final = range(1024 - min(_PORTS), 65_536 - max(_PORTS) - REPLICA_PORT_S
 
 #: Those that are up, so that a test that fails can show the logs of what it shares with others.
 up: Final[list[System]] = []
+
+
+class Between(Protocol):
+    """What stands between the processes of a system."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables by which they find one another over it."""
+
+    def connect(self, config: Config) -> None:
+        """Stand between those of this one, which is to be started."""
 
 
 @dataclass
@@ -198,8 +209,18 @@ class System:
 @contextmanager
 def running(data: Path, *flags: str, **variables: str) -> Iterator[System]:
     """Run `mesh up` with *flags* on the folder *data*; yield when all of it serves."""
+    with running_over(None, data, *flags, **variables) as system:
+        yield system
+
+
+@contextmanager
+def running_over(
+    network: Between | None, data: Path, *flags: str, **variables: str
+) -> Iterator[System]:
+    """The same, with *network* between its processes."""
     data.mkdir(parents=True, exist_ok=True)
-    system = _start(data, flags, variables)
+    variables |= network.environment if network else {}
+    system = _start(data, flags, variables, network)
     try:
         yield system
     except BaseException as error:
@@ -223,10 +244,15 @@ def eventually(found: Callable[[], T], *, within_s: float = 20.0) -> T:
     return value
 
 
-def _start(data: Path, flags: Sequence[str], variables: Mapping[str, str]) -> System:
+def _start(
+    data: Path, flags: Sequence[str], variables: Mapping[str, str], network: Between | None
+) -> System:
     """Start one where its ports are free."""
     while True:
-        system = _launch(data, flags, _environment(data, random.choice(OFFSETS), variables))
+        environment = _environment(data, random.choice(OFFSETS), variables)
+        if network:
+            network.connect(configuration.load(environment))
+        system = _launch(data, flags, environment)
         eventually(system.is_up_or_ended, within_s=START_S)
         if system.supervisor.poll() is None:
             up.append(system)

@@ -1,0 +1,74 @@
+"""Hurts the connections of a running system, each way there is, at random instants.
+
+What is frozen stays frozen: only who waits on it can find out, and connect anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mesh.testing.tcp_proxy import Faults, Link
+from tests.soak.network import Network
+from tests.soak.patience import POLL_S
+
+#: What is done to a connection.
+HURTS: Final[dict[str, Callable[[Link], None]]] = {
+    "black hole": lambda link: link.freeze(),
+    "requests lost": lambda link: link.freeze("request"),
+    "replies lost": lambda link: link.freeze("reply"),
+    "reset": lambda link: link.reset(),
+    "request cut": lambda link: link.cut("request"),
+    "reply cut": lambda link: link.cut("reply"),
+    "slow": lambda link: link.apply(Faults(delay_s=0.3)),
+    "narrow": lambda link: link.apply(Faults(bytes_per_s=50_000)),
+}
+#: How long a connection is looked for, where all there were are frozen.
+LOOK_S: Final = 2.0
+
+
+@dataclass
+class Hurter:
+    """Hurts connections to each target in *each* ways, on the average *gap_s* apart."""
+
+    network: Network
+    rng: random.Random
+    targets: Sequence[str]
+    gap_s: float
+    each: int = len(HURTS)
+    done: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    async def run(self) -> None:
+        """Do it all once."""
+        for target, what in self._plan():
+            await asyncio.sleep(self.rng.expovariate(1 / self.gap_s))
+            if link := await self._link(target):
+                self.network.do(HURTS[what], link)
+                self.done[target, what] += 1
+        for target in self.targets:  # what is only slow would be so for ever
+            for link in self._passing(target):
+                self.network.do(Link.heal, link)
+
+    def _plan(self) -> list[tuple[str, str]]:
+        """Each target in turn, and all ways in turn too, so that each has its share of targets."""
+        targets = self.rng.sample(self.targets, len(self.targets))
+        ways = itertools.cycle(self.rng.sample(list(HURTS), len(HURTS)))
+        return list(zip(targets * self.each, ways, strict=False))
+
+    async def _link(self, target: str) -> Link | None:
+        """A connection to *target* through which something passes."""
+        ends = time.monotonic() + LOOK_S
+        while time.monotonic() < ends:
+            if links := self._passing(target):
+                return self.rng.choice(links)
+            await asyncio.sleep(POLL_S)
+        return None
+
+    def _passing(self, target: str) -> list[Link]:
+        return [link for link in self.network.links(target) if not link.faults.frozen]
