@@ -1,0 +1,24 @@
+"""A system whose mesh.toml is the tests' own: the project's, with other modules in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.e2e.system import ROOT
+
+
+def configure(folder: Path, modules: Mapping[str, str]) -> Path:
+    """Write a mesh.toml in which the services of *modules* have another one; return its path.
+
+    A process reads it when it starts; who was started before goes on with what it had.
+    """
+    text = (ROOT / "mesh.toml").read_text()
+    for service, module in modules.items():
+        known = f'module = "services.{service}.service"'
+        assert known in text
+        text = text.replace(known, f'module = "{module}"')
+    folder.mkdir(exist_ok=True)
+    path = folder / "mesh.toml"
+    path.write_text(text)
+    return path
