@@ -15,9 +15,10 @@ from unittest.mock import patch
 import apsw
 import pytest
 
-from mesh.runtime import backup, presence, restore
+from mesh.runtime import backup, presence, restore, seal_keys
 from mesh.runtime.backup import BackupError
 from mesh.runtime.clock import Runtime
+from mesh.runtime.config import Config
 from mesh.runtime.table import ConfigError
 from mesh.storage.migrate import Migration, own_migrations
 from mesh.storage.port import Tx, Work
@@ -204,6 +205,15 @@ def test_everything_is_as_it_was_and_what_was_there_is_aside(data: Path, one: Pa
     assert ask(data / "first.db", "SELECT COUNT(*) FROM mesh_outbox WHERE published_at > 0") == 0
     assert counted(one) == [1, 1, 1]  # and can be restored again
     presence.check_restored(data)
+
+
+def test_the_key_is_in_no_backup_and_stays_where_it_is(data: Path, one: Path) -> None:
+    keys = seal_keys.load(Config(services={}, data_dir=data))
+    assert not (one / seal_keys.FILE).exists()
+    _, aside = restore.restore(one, data, NAMES)
+    assert seal_keys.load(Config(services={}, data_dir=data)) == keys
+    assert aside is not None
+    assert not (aside / seal_keys.FILE).exists()
 
 
 def test_into_an_empty_folder(tmp_path: Path, one: Path) -> None:
