@@ -58,6 +58,11 @@ def degrade(what: str) -> None:
         noted.append(what)
 
 
+def due_by(deadline: float) -> None:
+    """Let what follows in this context be over by *deadline*."""
+    scope.set(scope.get()._replace(deadline=deadline))
+
+
 def format_traceparent(span: SpanContext) -> str:
     """Return the W3C form of *span* (https://www.w3.org/TR/trace-context/), "" if invalid."""
     trace_id, span_id, _, flags, *_ = span  # its properties are a function call each

@@ -10,7 +10,7 @@ import asyncio
 from ..call import NEVER, Call, Prepare
 from ..errors import Expired
 from ..runtime.clock import Runtime
-from ..scope import scope
+from ..scope import due_by, scope
 
 #: Kept back from the caller's remaining time, so that our answer still reaches it.
 MARGIN_S = 0.02
@@ -72,5 +72,5 @@ class CheckDeadline(Prepare):
             raise Expired(f"{call.method.full_name} arrived after its deadline")
         if call.deadline == NEVER and not call.method.server_streams:
             call = call.replace(deadline=now + self._default_s)
-            scope.set(scope.get()._replace(deadline=call.deadline))
+            due_by(call.deadline)
         return call

@@ -14,8 +14,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from ..call import NEVER
 from ..dial import Remote
 from ..errors import Internal, KeyExpired, MeshError, Refused
+from ..scope import due_by
 from ..status import to_status
 from .diverged import DivergedError, check_finished, check_same
 from .progress import Progress, step_call
@@ -94,6 +96,8 @@ class Run:
             await self._progress.save(*steps, heed=True, pivot=pivot)
             self._row.steps.extend(steps)
         self._last = steps
+        # Behind the pivot it goes on however long it takes.
+        due_by(NEVER if self._row.pivoted else self._progress.expires)
         open_steps = [(s, ask) for s, ask in zip(steps, asks, strict=True) if not s.answered]
         if not open_steps:
             # So that overlapping steps overlap in a replay too.

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError, Message
 
+from ..call import NEVER
 from ..dial import Remote
 from ..errors import Internal, KeyExpired, MeshError, Refused
 from ..runtime.logs import log
+from ..scope import due_by
 from .progress import Progress, step_call, undo_call
 from .records import StepRow
 from .v1 import saga_pb2 as pb
@@ -26,6 +28,7 @@ _CALLED_FOR = (pb.SagaStep.UNDO_PENDING, pb.SagaStep.UNDO_SKIPPING)
 
 async def compensate(progress: Progress, remotes: Mapping[tuple[str, str], Remote]) -> None:
     """Undo what is marked to be undone; end the saga, or park it if an undo failed."""
+    due_by(NEVER)
     steps = progress.row.steps
     for step in reversed(steps):
         if step.undo_state not in _CALLED_FOR:

@@ -62,8 +62,22 @@ Routes: TypeAlias = Mapping[str, Route]
 
 
 def remaining_s(call: Call, now: float) -> float | None:
-    """Return how long *call* may still take, in seconds; None if it has no deadline."""
-    return None if call.deadline == NEVER else max(0.0, call.deadline - now)
+    """Return how long *call* may still take, in seconds; None if it has no deadline.
+
+    A little less than there are three digits for: gRPC writes no more of a timeout, and rounds it
+    up, twice (to a millisecond, then to three digits). A server would have up to 1% longer than its
+    caller waits, and give as much to those that it calls.
+    """
+    if call.deadline == NEVER:
+        return None
+    left_s = max(0.0, call.deadline - now)
+    left_ms = int(left_s * 1e3)
+    if left_ms < 2:
+        return left_s
+    unit_ms = 1
+    while left_ms >= 1000 * unit_ms:
+        unit_ms *= 10
+    return (left_ms // unit_ms * unit_ms - 1) / 1e3
 
 
 def outgoing(call: Call) -> tuple[tuple[str, str], ...]:

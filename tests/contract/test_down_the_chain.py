@@ -1,0 +1,149 @@
+"""Who leaves, and whose time is up, ends what is done for them three services further down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.call import Method
+from mesh.errors import DeadlineExceeded, Expired, MeshError
+from mesh.layers.deadline import MARGIN_S
+from tests.support.echo import ADD, CHAT, COUNT, SUM, EchoReply, EchoRequest, EchoStub
+from tests.support.relay import HOPS, Endless, Row
+
+#: Longer than any machine takes; only a failure waits for it.
+PATIENCE_S = 30.0
+STREAMS = 1000
+AT_ONCE = 50
+
+FOUR = pytest.mark.parametrize("method", [ADD, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
+
+
+@pytest.fixture
+async def row() -> AsyncIterator[Row]:
+    async with Row() as made:
+        yield made
+
+
+async def send(stub: EchoStub, method: Method, **options: Any) -> None:
+    """Call *method* and read what it replies."""
+    request = iter([EchoRequest()]) if method.client_streams else EchoRequest()
+    remote = getattr(stub, method.name)(request, **options)
+    if not method.server_streams:
+        await remote
+        return
+    async with aclosing(remote) as replies:
+        async for _ in replies:
+            pass
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await event.wait()
+
+
+@FOUR
+async def test_a_caller_who_leaves_ends_the_leaf(row: Row, method: Method) -> None:
+    leaf = Endless(row.leaf)
+    caller = asyncio.ensure_future(send(row.stub, method))
+    await soon(leaf.begun)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await soon(leaf.ended)
+
+
+@FOUR
+async def test_a_deadline_ends_the_leaf(row: Row, method: Method) -> None:
+    leaf = Endless(row.leaf)
+    caller = asyncio.ensure_future(send(row.stub, method, timeout=2.0))
+    await soon(leaf.begun)
+    with pytest.raises(DeadlineExceeded):
+        await caller
+    await soon(leaf.ended)
+
+
+@FOUR
+async def test_each_hop_has_less_time_than_the_one_above(row: Row, method: Method) -> None:
+    """Although gRPC rounds up, of so long a time by seconds."""
+    timeout_s = 5000.0
+    caller = row.node.runtime.clock.monotonic() + timeout_s
+    await send(row.stub, method, timeout=timeout_s)
+    first, second, leaf = (echo.served[0].deadline for echo in row.echoes)
+    assert caller > first > second > leaf
+
+
+@FOUR
+async def test_what_would_be_too_late_is_not_sent_further(row: Row, method: Method) -> None:
+    """The first service is called with less time than it has to keep back itself."""
+    with pytest.raises(MeshError) as caught:
+        await send(row.stub, method, timeout=MARGIN_S)
+    assert isinstance(caught.value, (DeadlineExceeded, Expired)) or caught.value.reason == (
+        "DOWNSTREAM_UNAVAILABLE"
+    )
+    assert not row.leaf.served
+
+
+@pytest.mark.parametrize("method", [COUNT, CHAT], ids=lambda m: m.kind.name)
+async def test_cancelled_streams_leave_nothing_behind(row: Row, method: Method) -> None:
+    """No task, no span, no descriptor: half of them left waiting, half between two replies."""
+    begun = ended = 0
+    idle = asyncio.Event()
+
+    async def stream(*_: Any) -> AsyncIterator[Any]:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            yield EchoReply()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended += 1
+            if ended == STREAMS:
+                idle.set()
+
+    row.leaf.on_stream = stream
+
+    async def leave(number: int) -> None:
+        request = EchoRequest() if method is COUNT else iter([EchoRequest()])
+        async with aclosing(getattr(row.stub, method.name)(request)) as replies:
+            await anext(replies)
+            if number % 2:
+                waiting = asyncio.ensure_future(anext(replies))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+
+    async def some(numbers: range) -> None:
+        await asyncio.gather(*map(leave, numbers))
+
+    ended = -AT_ONCE
+    await some(range(AT_ONCE))  # connections, workers: what stays is here from now on
+    await settled(lambda: ended == 0)
+    tasks, descriptors = len(asyncio.all_tasks()), count_descriptors()
+    for first in range(0, STREAMS, AT_ONCE):
+        await some(range(first, first + AT_ONCE))
+    await soon(idle)
+    await settled(lambda: len(asyncio.all_tasks()) <= tasks)
+    await settled(lambda: row.spans.ended == row.spans.begun)
+    await settled(lambda: count_descriptors() <= descriptors)
+    assert begun == STREAMS + AT_ONCE
+    assert row.spans.begun == begun * 2 * HOPS
+
+
+async def settled(condition: Any) -> None:
+    """Wait until *condition* holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+
+def count_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -1,0 +1,50 @@
+"""How long the calls of a saga's steps may take: until the saga is out of time, or for ever."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.call import NEVER
+from mesh.saga.engine import DEADLINE_S
+from mesh.saga.v1.saga_pb2 import Saga
+from mesh.scope import scope
+from mesh.testing.loop import run_virtual
+from tests.unit.mesh.saga.world import FakeRemote, World, no
+
+
+def watch(world: World, *names: str) -> dict[str, float]:
+    """Return what becomes the deadline under which each of the remotes is called."""
+    seen: dict[str, float] = {}
+
+    def answer(name: str, remote: FakeRemote) -> Callable[[], Awaitable[Any]]:
+        async def look() -> Any:
+            seen[name] = scope.get().deadline
+            return remote.method.reply_type()
+
+        return look
+
+    for name in names:
+        remote = getattr(world.to, name)
+        remote.answers.append(answer(name, remote))
+    return seen
+
+
+def test_a_step_ends_with_its_saga_until_the_pivot_and_then_takes_as_long_as_it_takes(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    seen = watch(world, "reserve", "charge", "confirm", "commit")
+    assert run_virtual(world.run()).state == Saga.COMPLETED
+    # Virtual time begins at 0.
+    assert seen["reserve"] == seen["charge"] == pytest.approx(DEADLINE_S, abs=1.0)
+    assert seen["confirm"] == seen["commit"] == NEVER
+
+
+def test_an_undo_takes_as_long_as_it_takes(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.to.charge.answers.append(no())
+    seen = watch(world, "release")
+    assert run_virtual(world.run()).state == Saga.FAILED
+    assert seen == {"release": NEVER}
