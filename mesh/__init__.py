@@ -21,6 +21,7 @@ from .layers.budget import BudgetConfig
 from .layers.bulkhead import BulkheadConfig, BulkheadFull
 from .layers.circuit import CircuitConfig
 from .layers.fallback import FallbackConfig
+from .layers.hedge import HedgeConfig
 from .layers.retry import RetryPolicy
 from .node import Node
 
@@ -32,6 +33,7 @@ __all__ = [
     "CircuitOpenError",
     "Criticality",
     "FallbackConfig",
+    "HedgeConfig",
     "MeshError",
     "Node",
     "Policy",

@@ -148,7 +148,8 @@ class Call(NamedTuple):
     `deadline` is in seconds on the runtime's monotonic clock. `request` is the first message;
     for methods whose client streams it is an empty one and the messages come beside the call.
     `key` is the idempotency key, "" if the method only reads. `address` is set once an endpoint
-    is picked. `carrier` is for the transport that sends it, nobody else looks at it.
+    is picked; `tried` holds those that its attempts went to, if anybody wants to know. `carrier` is
+    for the transport that sends it, nobody else looks at it.
 
     A tuple, because half a dozen copies are made of every call: one costs 0.4 us, where
     `dataclasses.replace` on a frozen dataclass of these fields takes 3 us.
@@ -163,6 +164,7 @@ class Call(NamedTuple):
     address: str = ""
     principal: Principal = NOBODY
     carrier: Any = None
+    tried: list[str] | None = None
 
     def replace(
         self,
@@ -173,6 +175,7 @@ class Call(NamedTuple):
         attempt: int | None = None,
         address: str | None = None,
         principal: Principal | None = None,
+        tried: list[str] | None = None,
     ) -> Call:
         """Return a copy in which what is given is changed."""
         facts = (
@@ -185,6 +188,7 @@ class Call(NamedTuple):
             self.address if address is None else address,
             self.principal if principal is None else principal,
             self.carrier,
+            self.tried if tried is None else tried,
         )
         return tuple.__new__(Call, facts)
 

@@ -27,6 +27,7 @@ from .layers.correlation import Correlate
 from .layers.criticality import HandOnCriticality
 from .layers.deadline import AttemptTimeout, ComputeDeadline
 from .layers.fallback import Fallback, FallbackConfig
+from .layers.hedge import Hedge, HedgeConfig
 from .layers.identity import Identify
 from .layers.keys import AssignKey
 from .layers.observe import Observe
@@ -44,8 +45,8 @@ class Policy:
     """How calls of a method are treated. Times are in seconds.
 
     `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. No `retry`
-    means one attempt. `criticality` is of calls that are made for nobody else's sake. `idempotency`
-    is for a method whose proto does not say it.
+    means one attempt; `hedge` takes its place. `criticality` is of calls that are made for nobody
+    else's sake. `idempotency` is for a method whose proto does not say it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     calls, those of a target and those of a method: see `mesh.runtime.levels`.
@@ -54,6 +55,7 @@ class Policy:
     timeout_s: float = 10.0
     attempt_timeout_s: float | None = None
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
+    hedge: HedgeConfig | None = field(default=None, metadata=METHOD_ONLY)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
     criticality: Criticality = Criticality.DEFAULT
@@ -69,11 +71,15 @@ class Policy:
         promising = method.promising(self.idempotency)
         if self.fallback:
             self.fallback.check(promising)
+        if self.hedge:
+            self.hedge.check(promising)
         return promising
 
     def once(self) -> Policy:
         """Return the same for a saga's engine: it owns the retry, and what has begun goes first."""
-        return replace(self, retry=None, fallback=None, criticality=Criticality.CRITICAL)
+        return replace(
+            self, retry=None, hedge=None, fallback=None, criticality=Criticality.CRITICAL
+        )
 
 
 #: A policy for all methods, or for each.
@@ -105,7 +111,7 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
         *(
             [target.share(Fallback, policy.fallback)] if policy.fallback else []
         ),  # after all attempts
-        *_retry(node, target, policy.retry),
+        *_again(node, target, policy),
         Balance(endpoints, breaker.admits),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
         target.share(Bulkhead, policy.bulkhead),  # full: nothing the target did
@@ -129,11 +135,13 @@ def layers_at(
     return at
 
 
-def _retry(node: Node, target: Target, policy: RetryPolicy | None) -> list[Layer]:
-    if policy is None:
+def _again(node: Node, target: Target, policy: Policy) -> list[Layer]:
+    if policy.hedge:
+        return [Hedge(policy.hedge, node.runtime, node.metrics)]
+    if policy.retry is None:
         return []
-    budget = target.share(open_budget, policy.budget)  # one, however often methods may be retried
-    return [Retry(policy, node.runtime, node.metrics, budget)]
+    budget = target.share(open_budget, policy.retry.budget)  # one for all methods
+    return [Retry(policy.retry, node.runtime, node.metrics, budget)]
 
 
 class Channel:

@@ -22,7 +22,7 @@ from .transport.wire import WireConfig
 PolicyOf: TypeAlias = Callable[[Method], Policy]
 
 #: What a contract may contradict.
-_OF_CONTRACTS = ("idempotency", "fallback")
+_OF_CONTRACTS = ("idempotency", "fallback", "hedge")
 
 
 class Effective(NamedTuple):

@@ -54,7 +54,8 @@ class Endpoints:
     async def pick(self, call: Call, admits: Callable[[Call], bool]) -> Call:
         """Return *call* with the address that it goes to; `ended` is told when it is over.
 
-        If no address is admitted, the breaker says until when.
+        If no address is admitted, the breaker says until when. One that it went to already, as far
+        as it says so, is picked only if no other can be reached.
         """
         addresses = await self._directory.addresses()
         if addresses is not self._known:
@@ -63,15 +64,20 @@ class Endpoints:
         if max(reach.values()) > Reach.UNTRIED:
             self._directory.doubt()
 
-        def cost(sent: Call) -> tuple[bool, Reach, int, int]:
+        tried = call.tried or ()
+
+        def cost(sent: Call) -> tuple[bool, bool, bool, Reach, int, int]:
             # Of equals, who was picked longest ago: so that all take over from one left out.
             address = sent.address
-            turn = self._turns.get(address, 0)
-            return not admits(sent), reach[address], self._under_way[address], turn
+            reached, turn = reach[address], self._turns.get(address, 0)
+            fails, again = reached > Reach.UNTRIED, address in tried
+            return not admits(sent), fails, again, reached, self._under_way[address], turn
 
         picked = min((call.replace(address=address) for address in addresses), key=cost)
         self._turns[picked.address] = next(self._turn)
         self._under_way[picked.address] += 1
+        if call.tried is not None:
+            call.tried.append(picked.address)
         return picked
 
     def ended(self, call: Call) -> None:

@@ -152,11 +152,12 @@ class Metrics:
             "1 while the last transaction was not stored",
             registry=self.registry,
         )
-        self.retries = Counter(
+        self.retries = self._decided(
             "mesh_retries",
             "Failed attempts that a retry may help: sent again, or out of attempts or budget",
-            ("rpc_method", "decision"),
-            registry=self.registry,
+        )
+        self.hedges = self._decided(
+            "mesh_hedges", "Second attempts of hedged calls: sent, won, or out of budget"
         )
         self.effects_orphaned = Gauge(
             "mesh_effects_orphaned",
@@ -180,6 +181,9 @@ class Metrics:
 
     def _counter(self, name: str, what: str) -> Counter:
         return Counter(name, what, ("topic",), registry=self.registry)
+
+    def _decided(self, name: str, what: str) -> Counter:
+        return Counter(name, what, ("rpc_method", "decision"), registry=self.registry)
 
     def _call_duration(self, side: str) -> Durations:
         return Durations(

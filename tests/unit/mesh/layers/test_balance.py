@@ -193,3 +193,17 @@ async def test_an_address_that_is_gone_is_forgotten_once_no_call_is_under_way() 
     assert site.forgotten == ["b"]
     site.endpoints.ended(busy)
     assert site.forgotten == ["b", "a"]
+
+
+async def test_one_that_a_call_went_to_already_is_second_choice_however_idle() -> None:
+    site = Site("a", "b")
+
+    async def pick(*tried: str) -> Call:
+        return await site.endpoints.pick(CALL.replace(tried=[*tried]), site.admits)
+
+    for _ in range(5):
+        assert (await pick("a")).address == "b"
+    assert (await pick()).tried == ["a"]
+    assert (await pick("b")).address == "a"
+    site.reach["b"] = Reach.FAILING
+    assert (await pick("a")).address == "a"
