@@ -90,7 +90,7 @@ test: check ## what CI runs: check, then every test
 	PYTHONHASHSEED=0 $(PY) -m pytest --cov $(PYTEST_FLAGS)
 
 .PHONY: check
-check: check-style check-types check-imports check-protos check-stubs ## style, types, import rules, protos, stale stubs
+check: check-style check-types check-imports check-protos check-stubs check-calls ## style, types, import rules, protos, stale stubs, calls
 
 .PHONY: bench
 bench: $(DEV) ## measure: CPU and throughput, as ratios within one run
@@ -123,7 +123,7 @@ clean: ## delete .venv, caches and build products
 
 # --- the parts of check ---------------------------------------------------------------------------
 
-.PHONY: check-style check-types check-imports check-protos check-stubs check-breaking
+.PHONY: check-style check-types check-imports check-protos check-stubs check-calls check-breaking
 check-style: $(DEV)
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
@@ -140,6 +140,10 @@ check-protos: $(DEV) check-breaking
 
 check-stubs: $(DEV)
 	$(PY) scripts/stubs.py --check
+
+# No call has more time than its caller, none comes to too many.
+check-calls: $(DEV)
+	@$(PY) -m mesh explain --check
 
 # Against main as the remote has it; on main itself, as CI is, against the commit before. The base's
 # files are unpacked from git, so that worktrees and shallow clones work as well.

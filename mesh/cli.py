@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import explain_cli as explaining
 from .admin import cli as admin
 from .events import cli as events
 from .policies import Policies
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     health.add_argument("service", help="its name in mesh.toml")
     ps = commands.add_parser("ps", help="print the processes of the system that is up")
     ps.add_argument("service", nargs="?", help="print only this one's process id")
+    explaining.add_to(commands)
     backups.add_to(commands)
     events.add_to(commands)
     sagas.add_to(commands)
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(config, options.service, options.replica)
         if options.command in _ASKED:
             return asyncio.run(_ASKED[options.command](config, options))
+        if options.command == "explain":
+            return explaining.run(config, options)
         if options.command in ("backup", "restore"):
             return backups.run(config, options)
         if options.command == "health":
