@@ -113,7 +113,8 @@ def test_a_leaf_that_is_back_gets_what_is_offered_and_everything_succeeds() -> N
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1])
-async def test_over_sockets_it_is_the_same(share: float) -> None:
+@pytest.mark.parametrize("well", [0.0, 0.5], ids=["dead", "failing half"])
+async def test_over_sockets_it_is_the_same(share: float, well: float) -> None:
     calls, runtime = 300, Runtime()
     budget = BudgetConfig(share=share, per_s=0.0)  # no matter how slow the machine is
     transport = GrpcTransport(runtime)
@@ -126,7 +127,7 @@ async def test_over_sockets_it_is_the_same(share: float) -> None:
         return f"127.0.0.1:{await server.start('127.0.0.1:0')}"
 
     chain = Chain(runtime, transport, budget)
-    chain.leaf = dead
+    chain.leaf = failing_half(random.Random(5)) if well else dead
     try:
         await chain.build(serve)
         await chain.offer(calls, per_s=1000.0)
@@ -134,4 +135,5 @@ async def test_over_sockets_it_is_the_same(share: float) -> None:
         await transport.close()
         for server in servers:
             await server.stop(0)
-    assert calls < chain.attempts <= calls * (1 + share) + budget.burst
+    assert calls < chain.attempts <= calls * (1 + share) + budget.burst * HOPS
+    assert (chain.succeeded > 0) == bool(well)

@@ -78,7 +78,8 @@ class Chain:
         self.succeeded += 1
 
     def _call(self, address: str) -> Any:
-        channel = Channel(self._node, "next", [address], self._transport, self._policy)
+        # Each hop has a budget of its own, although all are one process.
+        channel = Channel(self._node, address, [address], self._transport, self._policy)
         return channel.unary_unary(READ.path)
 
     def _routes(self, handler: Handler) -> Routes:
