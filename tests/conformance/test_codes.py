@@ -27,7 +27,7 @@ def said(span: ReadableSpan) -> object:
 @FOUR
 @pytest.mark.parametrize("how", ["abort", "set_code"])
 async def test_spans_and_metrics_have_the_status_of_the_wire(
-    world: World, method: Method, how: str
+    world: World, method: Method, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for position, code in enumerate(FAILURES, 1):
         # A success between two failures keeps the circuit closed.
@@ -58,3 +58,4 @@ async def test_spans_and_metrics_have_the_status_of_the_wire(
         assert world.client.measured("client")["OK"] == position
         world.client.forget()
         world.server.forget()
+    assert "handler failed" not in caplog.text, "what a servicer says by itself is no bug of it"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from mesh.layers.bulkhead import BulkheadConfig, Slots
 from mesh.layers.circuit import CircuitConfig, State
 from mesh.runtime.clock import Runtime
 from mesh.runtime.driven import SuspendedError, blocking, drive, iterate
-from tests.support.echo import READ, EchoReply, EchoRequest, EchoStub, call_of
+from tests.support.echo import POUR, READ, EchoReply, EchoRequest, EchoStub, call_of
 from tests.support.runtime import FakeClock
 
 THREADS, TURNS = 8, 2_000
@@ -102,8 +104,13 @@ def in_threads(turn: Any) -> list[Any]:
         barrier.wait(PATIENCE_S)
         return [turn(number) for _ in range(TURNS)]
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [result for results in pool.map(run, range(THREADS)) for result in results]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # or a thread is hardly ever interrupted where it hurts
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return [result for results in pool.map(run, range(THREADS)) for result in results]
+    finally:
+        sys.setswitchinterval(interval_s)
 
 
 class TestThreads:
@@ -195,3 +202,47 @@ class TestThreads:
         assert answers == [[number] * 50 for number in range(THREADS)]
         channel.close()
         server.stop(0.0).wait()
+
+
+class TestStreamsLeftEarly:
+    """Who leaves a stream without reading on has ended it, with all that the layers hold for it."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[int]:
+        def pour(_: Any, context: Any) -> Iterator[Any]:
+            while context.is_active():
+                yield EchoReply()
+
+        handler = grpc.unary_stream_rpc_method_handler(
+            pour, EchoRequest.FromString, EchoReply.SerializeToString
+        )
+        server = grpc.server(ThreadPoolExecutor(2))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(POUR.service, {POUR.name: handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield port
+        server.stop(0.0).wait()
+
+    @pytest.mark.parametrize("way", ["cancelled", "dropped"])
+    @pytest.mark.parametrize("read", [0, 1])
+    def test_it_is_over_at_once(self, server: int, way: str, read: int) -> None:
+        node = mesh.Node()
+        with grpc.insecure_channel(f"127.0.0.1:{server}") as plain:
+            channel = grpc.intercept_channel(plain, *mesh.sync.interceptors("echo", node=node))
+            call = EchoStub(channel).Pour(EchoRequest())
+            for _ in range(read):
+                next(call)
+            if way == "cancelled":
+                call.cancel()
+                assert call.cancelled()
+            del call
+            gc.collect()
+            counted = {
+                sample.labels["rpc_response_status_code"]: sample.value
+                for family in node.metrics.registry.collect()
+                for sample in family.samples
+                if sample.name == "rpc_client_call_duration_seconds_count"
+            }
+            assert counted == {"CANCELLED": 1}
