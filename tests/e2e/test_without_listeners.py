@@ -61,7 +61,7 @@ def kept_dead(system: System, process: str) -> Iterator[None]:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        eventually(lambda: len(killed) > 1)
+        eventually(lambda: len(killed) > 1, within_s=SETTLED_S)
         yield
     finally:
         over.set()
