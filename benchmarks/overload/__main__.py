@@ -26,22 +26,22 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--limits", nargs="+", choices=("adapts", "fixed"), default=("adapts", "fixed")
     )
-    made.add_argument("--storm-s", type=float, default=20.0, help="how long ten times is asked")
+    made.add_argument("--scale", type=float, default=1.0, help="of the time that all of it takes")
     made.add_argument("--keep", action="store_true", help="write benchmarks/results/overload.json")
     return made
 
 
-def phases(storm_s: float) -> list[Phase]:
-    """Return what is asked, as multiples of what can be done."""
+def phases(scale: float) -> list[Phase]:
+    """Return what is asked, as multiples of what can be done, and for how long."""
     return [
-        Phase("calm", 0.5, 5.0),
-        Phase("peak", 1.0, 10.0),
-        Phase("storm", TIMES, storm_s),
-        Phase("after", 0.5, 15.0),
+        Phase("calm", 0.5, 5.0 * scale),
+        Phase("peak", 1.0, 10.0 * scale),
+        Phase("storm", TIMES, 20.0 * scale),
+        Phase("after", 0.5, 15.0 * scale),
     ]
 
 
-async def run(work: str, limit: str, storm_s: float) -> dict[str, Any]:
+async def run(work: str, limit: str, scale: float = 1.0) -> dict[str, Any]:
     """Put one service through all phases."""
     command = tied([sys.executable, "-m", "benchmarks.overload.service", work, limit])
     pipe = asyncio.subprocess.PIPE
@@ -49,11 +49,11 @@ async def run(work: str, limit: str, storm_s: float) -> dict[str, Any]:
     assert service.stdin
     assert service.stdout
     load = Load(int(await service.stdout.readline()))
-    seen = phases(storm_s)
+    seen = phases(scale)
     before = 0
     try:
         with Progress().task(f"{work}, limit {limit}", len(seen)) as done:
-            capacity_per_s = await load.capacity_per_s()
+            capacity_per_s = await load.capacity_per_s(5.0 * scale)
             for phase in seen:
                 await load.offer(phase, phase.times_capacity * capacity_per_s)
                 service.stdin.write(b"\n")
@@ -103,7 +103,7 @@ async def main() -> None:
     found = []
     for work in options.works:
         for limit in options.limits:
-            found.append(await run(work, limit, options.storm_s))
+            found.append(await run(work, limit, options.scale))
             show(found[-1])
     if options.keep:
         keep("overload", {"machine": facts, "runs": found})

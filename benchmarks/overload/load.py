@@ -85,7 +85,7 @@ class Load:
         self._random = random.Random(7)  # noqa: S311  # when callers come
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def capacity_per_s(self, callers: int = 10, lasts_s: float = 5.0) -> float:
+    async def capacity_per_s(self, lasts_s: float, callers: int = 10) -> float:
         """Return what the service does if *callers* always have one call under way."""
         ends = time.perf_counter() + lasts_s
         count = 0

@@ -29,6 +29,7 @@ ELSEWHERE = {
     'make replay ARGS="--concurrency 32 --decline 0.1 --short-stock 0.05"': "the same",
     "make bench": "measures for minutes",
     "make bench-events": "four minutes; in small: tests/contract/test_event_kills.py",
+    "make bench-overload": "four minutes; in small: tests/unit/test_bench_overload.py",
     "make bench-sagas": "likewise; tests/unit runs the parts of it",
     "make bench-sagas ARGS=--quick": "the same",
     'make bench-sagas ARGS="--finished 1000000"': "the same",
