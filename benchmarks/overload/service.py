@@ -7,6 +7,7 @@ connections, or the processor that everything else in the process needs as well 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from typing import Any
@@ -24,6 +25,9 @@ from tests.support.echo import Echo, EchoReply
 SECRET, PEER = "bench", "load"
 PLACES, HOLDS_S = 5, 0.05
 BURNS_S = 0.01
+
+
+logging.getLogger("mesh").setLevel(logging.ERROR)  # what is late is counted, not told
 
 
 async def serve(work: str, limit: LimitConfig) -> None:
