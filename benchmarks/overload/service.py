@@ -23,7 +23,7 @@ from mesh.transport.grpc_server import GrpcServer
 from tests.support.echo import Echo, EchoReply
 
 SECRET, PEER = "bench", "load"
-PLACES, HOLDS_S = 5, 0.05
+PLACES, HOLDS_S = 5, 0.1
 BURNS_S = 0.01
 
 
