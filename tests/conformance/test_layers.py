@@ -178,3 +178,18 @@ async def test_a_circuit_opens(world: World, method: Method) -> None:
     assert ended.status is StatusCode.UNAVAILABLE
     assert isinstance(ended.meant, mesh.CircuitOpenError)
     assert len(world.script.metadata) == failures
+
+
+@pytest.mark.parametrize("method", [ADD, POUR, SUM, CHAT], ids=lambda m: m.kind.name)
+async def test_what_a_circuit_does_is_on_the_span_that_it_is_done_for(
+    world: World, method: Method
+) -> None:
+    failures = POLICY.circuit.failures
+    world.script.ends += [End("abort", StatusCode.DATA_LOSS)] * failures
+    with world.client.node.tracer.start_as_current_span("work"):
+        for _ in range(failures + 1):
+            await world.send(method, timeout=5.0)
+    [work] = [span for span in world.client.spans if span.name == "work"]
+    names = [event.name for event in work.events]
+    assert "mesh.breaker.changed" in names
+    assert names[-1] == "mesh.breaker.rejected"

@@ -21,6 +21,7 @@ from mesh.layers.breaker import Breaker
 from mesh.layers.budget import Budget, BudgetConfig
 from mesh.layers.bulkhead import BulkheadConfig, Slots
 from mesh.layers.circuit import CircuitConfig, State
+from mesh.layers.hedge import HedgeConfig
 from mesh.runtime.clock import Runtime
 from mesh.runtime.driven import SuspendedError, blocking, drive, iterate
 from tests.support.echo import POUR, READ, EchoReply, EchoRequest, EchoStub, call_of
@@ -81,6 +82,14 @@ class TestConstruction:
     def test_a_queue_is_refused(self) -> None:
         with pytest.raises(ValueError, match="Bulkhead waits for other calls"):
             mesh.sync.interceptors("echo", policy=mesh.Policy(bulkhead=BulkheadConfig(queue_max=1)))
+
+    def test_hedging_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="Hedge waits for other calls"):
+            mesh.sync.interceptors("echo", policy=mesh.Policy(hedge=HedgeConfig()))
+
+    def test_one_that_is_left_out_is_not(self) -> None:
+        policy = mesh.Policy(hedge=HedgeConfig())
+        assert len(mesh.sync.interceptors("echo", policy=policy, only=[Breaker])) == 4
 
     def test_a_bulkhead_without_one_is_not(self) -> None:
         assert len(mesh.sync.interceptors("echo")) == 4
