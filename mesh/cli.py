@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from . import explain_cli as explaining
 from .admin import cli as admin
 from .events import cli as events
-from .policies import Policies
 from .runtime import backup_cli as backups
 from .runtime import config as configuration
 from .runtime.config import Config, ConfigError
@@ -69,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = configuration.load()
         sys.path.insert(0, str(config.folder))  # where its modules are
-        Policies(config)  # what is wrong there is to be known before anything starts
         if options.command == "up":
             return _up(config, options)
         if options.command == "run":
@@ -91,8 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(config: Config, options: argparse.Namespace) -> int:
+    from .policies import Policies
     from .runtime.supervisor import up
 
+    Policies(config)  # what is wrong there is to be known before anything starts
     return asyncio.run(up(config, one_process=options.one_process, welcome=not options.no_welcome))
 
 
