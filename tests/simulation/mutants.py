@@ -6,6 +6,7 @@ mutant works like the original, which shows that it is a subtle bug and no crash
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,8 @@ from mesh.service import Effect
 from mesh.storage import keys
 from mesh.storage.port import Tx, Work
 from mesh.storage.sqlite import SqliteStore
+from services.payment.domain import charge_key
+from shop.provider.v1.provider_pb2 import ChargeRequest
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 
@@ -240,8 +243,15 @@ def effect_before_its_intent() -> Iterator[None]:
 
         async def handle(call: Call) -> Any:
             if UNDO_OF not in call.metadata and effect.method.name == "ChargePayment":
-                assert effect.act
-                await effect.act(self._context(call), call.request)
+                asked: Any = call.request
+                charge = ChargeRequest(
+                    key=charge_key(asked.order_id),
+                    amount=asked.amount,
+                    payment_token=asked.payment_token,
+                    reference=asked.order_id,
+                )
+                with contextlib.suppress(Refused):
+                    await self._context(call).to.provider.Charge(charge)
             return await inner(call)
 
         return handle

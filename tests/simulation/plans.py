@@ -27,7 +27,7 @@ class Plan:
 
     `tries` is how often the customer asks before giving up. `twin` sends it a second time at the
     same moment; `impostor` sends another order under the same id. `cancel_s` after it was placed
-    it is cancelled, None: not.
+    it is cancelled, None: not; who is `impatient` cancels what is not decided at the first answer.
     """
 
     order_id: str
@@ -40,6 +40,7 @@ class Plan:
     twin: bool
     impostor: bool
     cancel_s: float | None
+    impatient: bool
 
     @property
     def price_minor(self) -> int:
@@ -98,6 +99,7 @@ def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan
             twin=random.random() < 0.15,
             impostor=random.random() < 0.05,
             cancel_s=random.expovariate(1 / soon_s) if random.random() < 0.4 else None,
+            impatient=random.random() < 0.4,
         )
         for number in range(random.choice((1, 2, 4, 6, 10, 20)))
     ]

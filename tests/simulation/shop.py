@@ -65,7 +65,8 @@ class Shop(Simulation):
         self.broken: list[str] = []
         TAKEN.clear()
         self.received = Counter({item.sku: item.stock for item in self.items})
-        channel = cluster.channel("orchestrator", Policy(timeout_s=8.0))
+        patience_s = random.choice((2.0, 8.0))
+        channel = cluster.channel("orchestrator", Policy(timeout_s=patience_s))
         self.shelves = inventory_pb2_grpc.InventoryServiceStub(cluster.channel("inventory"))
         self.orders = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
 
@@ -136,7 +137,7 @@ class Shop(Simulation):
         if plan.impostor and self.happens(f"{plan.order_id} by an impostor"):
             doing.append(self._place(plan, impostor=True))
         if plan.cancel_s is not None and self.happens(f"cancel {plan.order_id}"):
-            doing.append(self._cancel(plan))
+            doing.append(self._cancel(plan, plan.cancel_s))
         await asyncio.gather(*doing)
 
     async def _place(self, plan: Plan, *, impostor: bool = False) -> None:
@@ -153,18 +154,22 @@ class Shop(Simulation):
                 answer = await self.until_answered(
                     lambda: self.orders.PlaceOrder(request), tries=plan.tries
                 )
-                if answer is None:
+                if answer:
+                    self._promise(plan, PLACED.State.Name(answer.state))
+                    if answer.state != PLACED.EXECUTING or not plan.wait:
+                        return
+                impatient = plan.impatient and not impostor
+                if impatient and self.happens(f"{plan.order_id} called off"):
+                    await self._cancel(plan)
                     return
-                self._promise(plan, PLACED.State.Name(answer.state))
-                if answer.state != PLACED.EXECUTING or not plan.wait:
+                if answer is None:
                     return
         except Refused as refused:
             if not (impostor or plan.impostor) or refused.reason != "KEY_REUSED":
                 self.broken.append(f"{plan.order_id} was refused: {refused}")
 
-    async def _cancel(self, plan: Plan) -> None:
-        assert plan.cancel_s is not None
-        await self.sleep(plan.cancel_s)
+    async def _cancel(self, plan: Plan, after_s: float = 0.0) -> None:
+        await self.sleep(after_s)
         request = pb.CancelOrderRequest(order_id=plan.order_id, wait=plan.wait)
         try:
             answer = await self.until_answered(
