@@ -23,7 +23,7 @@ from ..runtime.metrics import Metrics
 from ..scope import scope
 from .budget import Budget, BudgetConfig
 from .quantile import Quantile
-from .retry import RETRYABLE, may_help
+from .retry import RETRYABLE, fits, may_help
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,15 @@ class Hedge(Layer):
             if scope.get().attempt > 1:
                 reply = await inner(call)
             else:
-                reply = await _Race(self, inner, call.replace(tried=[])).won()
+                reply = await _Race(self, inner, call.replace(tried=[]), began).won()
             self.hedging.replied(now() - began)
             return reply
 
         return hedged
 
-    def sends(self, call: Call, delay_s: float = 0.0) -> bool:
-        """Whether a second attempt may be sent in *delay_s* seconds."""
-        return self._clock.monotonic() + delay_s < call.deadline
+    def sends(self, call: Call, began: float, delay_s: float = 0.0) -> bool:
+        """Whether a second attempt of a call that *began* then may be sent in *delay_s* seconds."""
+        return fits(call, began, self._clock.monotonic() + delay_s)
 
     def pays(self, call: Call) -> bool:
         """Whether there is budget for a second attempt; if so, it is paid."""
@@ -131,7 +131,7 @@ class Hedge(Layer):
     def timer(self, call: Call) -> Coroutine[Any, Any, None] | None:
         """Return what ends when the second attempt is due; None: never."""
         delay_s = self.hedging.delay_s()
-        if delay_s is None or not self.sends(call, delay_s):
+        if delay_s is None or not self.sends(call, self._clock.monotonic(), delay_s):
             return None
         return self._clock.sleep(delay_s)
 
@@ -139,7 +139,8 @@ class Hedge(Layer):
 class _Race:
     """The attempts of one call."""
 
-    def __init__(self, hedge: Hedge, inner: Handler, call: Call) -> None:
+    def __init__(self, hedge: Hedge, inner: Handler, call: Call, began: float) -> None:
+        self._began = began
         self._hedge = hedge
         self._inner = inner
         self._call = call
@@ -179,7 +180,7 @@ class _Race:
         if error.retry_after_s is not None or not may_help(self._call, error):
             return False  # when to ask again, and whether, is said: by now it cannot be
         if len(self._attempts) == 1:
-            if not self._hedge.sends(self._call):
+            if not self._hedge.sends(self._call, self._began):
                 return False
             if self._hedge.pays(self._call):
                 self._send_second()

@@ -19,7 +19,7 @@ from typing import Any
 
 from grpc import StatusCode
 
-from ..call import Call, Handler, Layer, StreamHandler
+from ..call import NEVER, Call, Handler, Layer, StreamHandler
 from ..errors import EXHAUSTED_S, MeshError, Outcome
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
@@ -51,6 +51,17 @@ def may_help(call: Call, error: MeshError) -> bool:
     return call.method.repeatable or error.outcome is Outcome.NOT_EXECUTED
 
 
+def fits(call: Call, began: float, at: float) -> bool:
+    """Whether there is time for another attempt of *call*, which *began* then, at the time *at*.
+
+    An attempt with all of a call's time ends up to a hundredth before the call does, since timeouts
+    go over the wire in three digits: there is nothing to be done with what is left.
+    """
+    if call.deadline == NEVER:
+        return True
+    return at < call.deadline - 0.011 * (call.deadline - began)
+
+
 class Retry(Layer):
     """The retry layer of one client of one target."""
 
@@ -66,7 +77,7 @@ class Retry(Layer):
         self._metrics = metrics
         self.budget = budget or open_budget(policy.budget, runtime)
 
-    def _delay_s(self, call: Call, error: MeshError) -> float | None:
+    def _delay_s(self, call: Call, error: MeshError, began: float) -> float | None:
         """Return how many seconds to wait before *call* is sent again, or None to give up.
 
         `call.attempt` is the number of the attempt that failed. If it is given up although it may
@@ -79,7 +90,7 @@ class Retry(Layer):
             return None
         delay_s = self._policy.backoff.delay_s(call.attempt, self._runtime.random)
         delay_s += error.retry_after_s or 0.0
-        if self._runtime.clock.monotonic() + delay_s >= call.deadline:
+        if not fits(call, began, self._runtime.clock.monotonic() + delay_s):
             return None
         if not self.budget.withdraw():
             self._exhausted(call, error, "budget")
@@ -100,11 +111,12 @@ class Retry(Layer):
 
         async def retry(call: Call) -> Any:
             self.budget.deposit()
+            began = self._runtime.clock.monotonic()
             while True:
                 try:
                     return await inner(call)
                 except MeshError as error:
-                    delay_s = self._delay_s(call, error)
+                    delay_s = self._delay_s(call, error, began)
                     if delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)
@@ -117,6 +129,7 @@ class Retry(Layer):
 
         async def retry(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             self.budget.deposit()
+            began = self._runtime.clock.monotonic()
             begun = call.method.client_streams  # a consumed request stream cannot be sent again
             while True:
                 try:
@@ -126,7 +139,7 @@ class Retry(Layer):
                             yield reply
                     return
                 except MeshError as error:
-                    delay_s = None if begun else self._delay_s(call, error)
+                    delay_s = None if begun else self._delay_s(call, error, began)
                     if delay_s is None:
                         raise
                 await self._runtime.clock.sleep(delay_s)

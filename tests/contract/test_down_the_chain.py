@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from mesh.call import Method
-from mesh.errors import DeadlineExceeded, Expired, MeshError
+from mesh.call import Call, Method
+from mesh.client import Policy
+from mesh.errors import DeadlineExceeded, Expired, MeshError, NotFound
 from mesh.layers.deadline import MARGIN_S
-from tests.support.echo import ADD, CHAT, COUNT, SUM, EchoReply, EchoRequest, EchoStub
+from mesh.layers.hedge import HedgeConfig
+from tests.support.echo import CHAT, COUNT, READ, SUM, EchoReply, EchoRequest, EchoStub
 from tests.support.relay import HOPS, Endless, Row
 
 #: Longer than any machine takes; only a failure waits for it.
@@ -22,12 +24,16 @@ PATIENCE_S = 30.0
 STREAMS = 1000
 AT_ONCE = 50
 
-FOUR = pytest.mark.parametrize("method", [ADD, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
+FOUR = pytest.mark.parametrize("method", [READ, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
 
 
-@pytest.fixture
-async def row() -> AsyncIterator[Row]:
-    async with Row() as made:
+def hedged(method: Method) -> Policy:
+    return Policy(hedge=HedgeConfig()) if method is READ else Policy()
+
+
+@pytest.fixture(params=[Policy(retry=None), Policy(), hedged], ids=["once", "retried", "hedged"])
+async def row(request: pytest.FixtureRequest) -> AsyncIterator[Row]:
+    async with Row(request.param) as made:
         yield made
 
 
@@ -53,10 +59,27 @@ async def test_a_caller_who_leaves_ends_the_leaf(row: Row, method: Method) -> No
     leaf = Endless(row.leaf)
     caller = asyncio.ensure_future(send(row.stub, method))
     await soon(leaf.begun)
+    now = row.node.runtime.clock.monotonic
+    left = now()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     await soon(leaf.ended)
+    print(f"cancelled {HOPS} hops down after {(now() - left) * 1e3:.1f} ms")
+
+
+@FOUR
+async def test_what_the_leaf_says_reaches_the_caller(row: Row, method: Method) -> None:
+    async def refuse(_: Call) -> Any:
+        raise NotFound("no such thing", reason="NO_SUCH_THING")
+
+    async def stream(call: Call, _: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        yield await refuse(call)
+
+    row.leaf.on_unary, row.leaf.on_stream = refuse, stream
+    with pytest.raises(NotFound, match="NO_SUCH_THING"):
+        await send(row.stub, method)
+    assert len(row.leaf.served) == 1
 
 
 @FOUR
@@ -90,6 +113,7 @@ async def test_what_would_be_too_late_is_not_sent_further(row: Row, method: Meth
     assert not row.leaf.served
 
 
+@pytest.mark.parametrize("row", [Policy()], indirect=True, ids=["retried"])
 @pytest.mark.parametrize("method", [COUNT, CHAT], ids=lambda m: m.kind.name)
 async def test_cancelled_streams_leave_nothing_behind(row: Row, method: Method) -> None:
     """No task, no span, no descriptor: half of them left waiting, half between two replies."""

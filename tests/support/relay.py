@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mesh.call import Call, Layer, stack, stack_stream
-from mesh.client import Channel, Policy
+from mesh.client import Channel, Policing, Policy
 from mesh.layers.streams import Reading
 from mesh.node import Node
 from mesh.runtime.clock import Runtime
@@ -43,7 +43,7 @@ class Spans(Recorder):
 class Row:
     """The services; `leaf` is the last one's echo. An async context manager."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policing | None = None) -> None:
         self.spans = Spans()
         self.node = Node(tracer=self.spans)
         self.leaf = Echo()
