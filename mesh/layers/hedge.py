@@ -23,7 +23,7 @@ from ..runtime.metrics import Metrics
 from ..scope import scope
 from .budget import Budget, BudgetConfig
 from .quantile import Quantile
-from .retry import RETRYABLE, fits, may_help
+from .retry import RETRYABLE, fits, may_help, telling
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ class _Race:
         self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[Any]] = []
         self._attempts: list[asyncio.Task[Any]] = []
+        self._doubtful: MeshError | None = None
 
     async def won(self) -> Any:
         """Return the first reply; whatever else is under way is cancelled."""
@@ -166,7 +167,7 @@ class _Race:
                         self._hedge.count(self._call, "won")
                     return ended.result()
                 elif not self._goes_on(error):
-                    raise error
+                    raise telling(error, self._doubtful) if isinstance(error, MeshError) else error
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -175,6 +176,7 @@ class _Race:
         """Whether there is still somebody to wait for after an attempt failed."""
         if not isinstance(error, MeshError) or error.status not in RETRYABLE:
             return False
+        self._doubtful = self._doubtful or error
         if any(not attempt.done() for attempt in self._attempts):
             return True
         if error.retry_after_s is not None or not may_help(self._call, error):

@@ -20,7 +20,7 @@ from typing import Any
 from grpc import StatusCode
 
 from ..call import NEVER, Call, Handler, Layer, StreamHandler
-from ..errors import EXHAUSTED_S, MeshError, Outcome
+from ..errors import EXHAUSTED_S, Expired, MeshError, Outcome
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from ..scope import scope
@@ -60,6 +60,20 @@ def fits(call: Call, began: float, at: float) -> bool:
     if call.deadline == NEVER:
         return True
     return at < call.deadline - 0.011 * (call.deadline - began)
+
+
+def telling(error: MeshError, earlier: MeshError | None) -> MeshError:
+    """Return what a call ends with whose last attempt ended with *error*.
+
+    *earlier* is that of an attempt that may have been executed. What was not sent after it (there
+    was no time, a circuit had opened) does not undo that.
+    """
+    if earlier is None or error.outcome is not Outcome.NOT_EXECUTED:
+        return error
+    if isinstance(error, Expired):
+        return earlier
+    error.outcome = Outcome.UNKNOWN
+    return error
 
 
 class Retry(Layer):
@@ -111,14 +125,16 @@ class Retry(Layer):
 
         async def retry(call: Call) -> Any:
             self.budget.deposit()
-            began = self._runtime.clock.monotonic()
+            began, doubtful = self._runtime.clock.monotonic(), None
             while True:
                 try:
                     return await inner(call)
                 except MeshError as error:
-                    delay_s = self._delay_s(call, error, began)
+                    told = telling(error, doubtful)
+                    delay_s = self._delay_s(call, told, began)
                     if delay_s is None:
-                        raise
+                        raise told from None
+                    doubtful = told if told.outcome is Outcome.UNKNOWN else doubtful
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
 
@@ -129,7 +145,7 @@ class Retry(Layer):
 
         async def retry(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             self.budget.deposit()
-            began = self._runtime.clock.monotonic()
+            began, doubtful = self._runtime.clock.monotonic(), None
             begun = call.method.client_streams  # a consumed request stream cannot be sent again
             while True:
                 try:
@@ -139,9 +155,11 @@ class Retry(Layer):
                             yield reply
                     return
                 except MeshError as error:
-                    delay_s = None if begun else self._delay_s(call, error, began)
+                    told = telling(error, doubtful)
+                    delay_s = None if begun else self._delay_s(call, told, began)
                     if delay_s is None:
-                        raise
+                        raise told from None
+                    doubtful = told if told.outcome is Outcome.UNKNOWN else doubtful
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
 

@@ -24,7 +24,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_retries", 1),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # how long connecting may take: busy machines are slow
     ("grpc.max_reconnect_backoff_ms", 2000),
     # A black hole is noticed after 25 s at most, if a call waits. What gRPC 1.85 goes by is its
     # `ping_timeout`, a minute by default; a `keepalive_timeout` alone changes nothing.

@@ -21,6 +21,7 @@ from mesh.errors import (
     MeshError,
     NotExecuted,
     NotFound,
+    Outcome,
     Unavailable,
 )
 from mesh.layers.backoff import Backoff
@@ -87,6 +88,33 @@ async def test_it_gives_up_after_the_last_attempt_with_the_last_error(retry: Lay
         await retry(target.unary)(call_of())
     assert caught.value is errors[3]
     assert len(target.calls) == 4
+
+
+@pytest.mark.parametrize("first", [Unavailable(), DeadlineExceeded()], ids=repr)
+async def test_what_may_have_happened_stays_unknown_whatever_the_last_attempt_says(
+    retry: Layer, first: MeshError
+) -> None:
+    target = Target(first, *(CircuitOpenError() for _ in range(9)))
+    with pytest.raises(CircuitOpenError) as caught:
+        await retry(target.unary)(call_of())
+    assert caught.value.outcome is Outcome.UNKNOWN
+    untouched = Target(*(CircuitOpenError() for _ in range(9)))
+    with pytest.raises(CircuitOpenError) as caught:
+        await retry(untouched.unary)(call_of())
+    assert caught.value.outcome is Outcome.NOT_EXECUTED
+
+
+async def test_an_attempt_for_which_there_was_no_time_says_nothing(retry: Layer) -> None:
+    target = Target(Unavailable("lost"), *(Expired() for _ in range(9)))
+    with pytest.raises(Unavailable, match="lost"):
+        await retry(target.unary)(call_of())
+
+
+async def test_of_a_stream_too(retry: Layer) -> None:
+    target = Target([Unavailable()], *([CircuitOpenError()] for _ in range(9)))
+    with pytest.raises(CircuitOpenError) as caught:
+        await anext(aiter(retry.stream(target.stream)(call_of(COUNT), requests_of())))
+    assert caught.value.outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("code", [c for c in StatusCode if c not in RETRYABLE])
