@@ -147,7 +147,6 @@ class _Race:
         self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[Any]] = []
         self._attempts: list[asyncio.Task[Any]] = []
-        self._doubtful: MeshError | None = None
 
     async def won(self) -> Any:
         """Return the first reply; whatever else is under way is cancelled."""
@@ -167,7 +166,7 @@ class _Race:
                         self._hedge.count(self._call, "won")
                     return ended.result()
                 elif not self._goes_on(error):
-                    raise telling(error, self._doubtful) if isinstance(error, MeshError) else error
+                    raise self._told(error)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -176,7 +175,6 @@ class _Race:
         """Whether there is still somebody to wait for after an attempt failed."""
         if not isinstance(error, MeshError) or error.status not in RETRYABLE:
             return False
-        self._doubtful = self._doubtful or error
         if any(not attempt.done() for attempt in self._attempts):
             return True
         if error.retry_after_s is not None or not may_help(self._call, error):
@@ -189,6 +187,12 @@ class _Race:
                 return True
         error.retry_after_s = EXHAUSTED_S
         return False
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Return what the call ends with; reads that are sent twice are never sure."""
+        if not isinstance(error, MeshError):
+            return error
+        return telling(error, unsure=len(self._attempts) > 1)
 
     def _send_second(self) -> None:
         self._send(self._call.replace(attempt=self._call.attempt + 1))

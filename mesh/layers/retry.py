@@ -20,7 +20,7 @@ from typing import Any
 from grpc import StatusCode
 
 from ..call import NEVER, Call, Handler, Layer, StreamHandler
-from ..errors import EXHAUSTED_S, Expired, MeshError, Outcome
+from ..errors import EXHAUSTED_S, DeadlineExceeded, Expired, MeshError, Outcome
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from ..scope import scope
@@ -62,16 +62,16 @@ def fits(call: Call, began: float, at: float) -> bool:
     return at < call.deadline - 0.011 * (call.deadline - began)
 
 
-def telling(error: MeshError, earlier: MeshError | None) -> MeshError:
+def telling(error: MeshError, *, unsure: bool) -> MeshError:
     """Return what a call ends with whose last attempt ended with *error*.
 
-    *earlier* is that of an attempt that may have been executed. What was not sent after it (there
-    was no time, a circuit had opened) does not undo that.
+    *unsure*: an earlier attempt may have been executed. What was not executed after it (there was
+    no time, a circuit had opened) does not undo that.
     """
-    if earlier is None or error.outcome is not Outcome.NOT_EXECUTED:
+    if not unsure or error.outcome is not Outcome.NOT_EXECUTED:
         return error
     if isinstance(error, Expired):
-        return earlier
+        return DeadlineExceeded(error.message, retry_after_s=error.retry_after_s)
     error.outcome = Outcome.UNKNOWN
     return error
 
@@ -125,16 +125,15 @@ class Retry(Layer):
 
         async def retry(call: Call) -> Any:
             self.budget.deposit()
-            began, doubtful = self._runtime.clock.monotonic(), None
+            began, unsure = self._runtime.clock.monotonic(), False
             while True:
                 try:
                     return await inner(call)
                 except MeshError as error:
-                    told = telling(error, doubtful)
-                    delay_s = self._delay_s(call, told, began)
+                    delay_s = self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise told from None
-                    doubtful = told if told.outcome is Outcome.UNKNOWN else doubtful
+                        raise telling(error, unsure=unsure) from None
+                    unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
 
@@ -145,7 +144,7 @@ class Retry(Layer):
 
         async def retry(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             self.budget.deposit()
-            began, doubtful = self._runtime.clock.monotonic(), None
+            began, unsure = self._runtime.clock.monotonic(), False
             begun = call.method.client_streams  # a consumed request stream cannot be sent again
             while True:
                 try:
@@ -155,11 +154,10 @@ class Retry(Layer):
                             yield reply
                     return
                 except MeshError as error:
-                    told = telling(error, doubtful)
-                    delay_s = None if begun else self._delay_s(call, told, began)
+                    delay_s = None if begun else self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise told from None
-                    doubtful = told if told.outcome is Outcome.UNKNOWN else doubtful
+                        raise telling(error, unsure=unsure) from None
+                    unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
 
