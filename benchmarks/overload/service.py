@@ -27,11 +27,9 @@ PLACES, HOLDS_S = 5, 0.1
 BURNS_S = 0.01
 
 
-logging.getLogger("mesh").setLevel(logging.ERROR)  # what is late is counted, not told
-
-
 async def serve(work: str, limit: LimitConfig) -> None:
     """Serve until nobody asks any more; say the port."""
+    logging.getLogger("mesh").setLevel(logging.ERROR)  # what is late is counted, not told
     executed = 0
     places = asyncio.Semaphore(PLACES)
 
