@@ -102,6 +102,7 @@ class Inventory:
         (self.folder / "data").mkdir(exist_ok=True)
         (self.folder / "mesh.toml").write_text(
             f'[service.inventory]\nmodule = "services.inventory.service"\nport = {self.port}\n'
+            f'[bus]\nurl = "nats://127.0.0.1:{free_port()}"\n'  # which is away
         )
         environment = {"MESH_DATA_DIR": "data", "OTEL_SDK_DISABLED": "true"}
         self.process = subprocess.Popen(
