@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks import __main__ as bench
 from benchmarks.events import __main__ as bench_events
+from benchmarks.overload import __main__ as bench_overload
 from benchmarks.sagas import __main__ as bench_sagas
 from mesh import cli
 from replay.options import read_options
@@ -46,6 +47,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], object]] = {
     "replay": read_options,
     "benchmarks": bench.parser().parse_args,
     "benchmarks.events": bench_events.parser().parse_args,
+    "benchmarks.overload": bench_overload.parser().parse_args,
     "benchmarks.sagas": bench_sagas.parser().parse_args,
     "tests.soak": soak.parser().parse_args,
 }
