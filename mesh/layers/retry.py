@@ -132,7 +132,7 @@ class Retry(Layer):
                 except MeshError as error:
                     delay_s = self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise telling(error, unsure=unsure) from None
+                        raise telling(error, unsure=unsure)  # noqa: B904  # mostly itself
                     unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
@@ -156,7 +156,7 @@ class Retry(Layer):
                 except MeshError as error:
                     delay_s = None if begun else self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise telling(error, unsure=unsure) from None
+                        raise telling(error, unsure=unsure)  # noqa: B904  # mostly itself
                     unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
