@@ -85,13 +85,14 @@ class SagaEngine:
         if not self._flights.can_run(saga):
             raise DeclarationError(f"{saga.name} v{saga.version} is not among the service's sagas")
         row, span = self._new(saga, request, key)
+        expires = self._node.runtime.clock.monotonic() + DEADLINE_S
         room = self._engine_id and len(self._flights) < RUNNING_MAX
         flight = self._flights.reserve(row.saga_id) if room else None
         try:
             owner = self._engine_id if flight else ""
             stored = await self.journal.add(row, owner, type(request))
             if flight and stored is row:
-                self._flights.launch(flight, row.epoch, row)
+                self._flights.launch(flight, row.epoch, row, expires)
         finally:
             span.end()
             if flight and not flight.task:  # were it stored all the same, the keeper finds it

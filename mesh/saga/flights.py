@@ -87,10 +87,19 @@ class Flights:
         flight = self._flights[saga_id] = Flight(saga_id)
         return flight
 
-    def launch(self, flight: Flight, epoch: int, row: SagaRow | None = None) -> None:
-        """Run the saga, which was claimed under *epoch*; *row* is what is known of it."""
+    def launch(
+        self,
+        flight: Flight,
+        epoch: int,
+        row: SagaRow | None = None,
+        expires: float | None = None,
+    ) -> None:
+        """Run the saga, which was claimed under *epoch*.
+
+        *row* is what is known of it, and *expires* when it is out of time, on the monotonic clock.
+        """
         flight.task = asyncio.get_running_loop().create_task(
-            self._to_the_end(flight.saga_id, epoch, row), context=contextvars.Context()
+            self._to_the_end(flight.saga_id, epoch, row, expires), context=contextvars.Context()
         )
         self._metrics.running.inc()
 
@@ -115,13 +124,16 @@ class Flights:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _to_the_end(self, saga_id: str, epoch: int, row: SagaRow | None) -> SagaRow | None:
+    async def _to_the_end(
+        self, saga_id: str, epoch: int, row: SagaRow | None, expires: float | None
+    ) -> SagaRow | None:
         """Run the saga until it is at rest and return it; None if another engine has it."""
-        runtime, expires = self._node.runtime, None
+        runtime = self._node.runtime
         for tries in itertools.count(1):
             try:
                 row = row or await self._read(saga_id, epoch)
-                expires = expires or _expires(row, runtime.clock)
+                if expires is None:
+                    expires = _expires(row, runtime.clock)
                 if row.at_rest or await self._ended(row, expires):
                     return row
             except FencedError:

@@ -85,7 +85,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.log: list[str] = []
-        self.runtime = Runtime(VirtualClock(), Random(1), _inline)
+        self.ahead_s = 0.0  # by how much the wall clock is wrong
+        self.runtime = Runtime(VirtualClock(lambda: self.ahead_s), Random(1), _inline)
         paths = {
             "reserve": INVENTORY + "ReserveStock",
             "release": INVENTORY + "ReleaseStock",
