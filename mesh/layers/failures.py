@@ -11,6 +11,7 @@ import grpc
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import Internal, MeshError, Unavailable
 from ..metadata import CORRELATION_ID
+from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
@@ -56,7 +57,7 @@ class Failures(Layer):
             except Exception as error:
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
-                if _caller_left():
+                if is_stopped(error):
                     self._overrun(call, error)
                     raise
                 raise self._translate(call, error) from error
@@ -77,7 +78,7 @@ class Failures(Layer):
             except Exception as error:
                 raise self._translate(call, error) from error
             except asyncio.CancelledError as error:
-                if _caller_left():
+                if is_stopped(error):
                     self._overrun(call, error)
                     raise
                 raise self._translate(call, error) from error
@@ -97,12 +98,3 @@ def _unstored(error: StorageError) -> MeshError:
         damaged = "the service's database is damaged"
         return MeshError(damaged, reason=error.reason, status=grpc.StatusCode.DATA_LOSS)
     return Unavailable("the service's database failed", reason=error.reason)
-
-
-def _caller_left() -> bool:
-    """Whether this task is being cancelled, rather than the handler raising it by itself."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop: only a caller who left cancels what is driven
-        return True
-    return task is not None and task.cancelling() > 0

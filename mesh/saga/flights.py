@@ -17,6 +17,7 @@ from ..dial import Remote
 from ..layers.backoff import Backoff
 from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..node import Node
+from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Clock
 from ..runtime.logs import log
 from ..scope import format_traceparent, inherit, parse_traceparent
@@ -162,7 +163,7 @@ class Flights:
         except StorageError:
             raise
         except (Exception, asyncio.CancelledError) as error:
-            if _stopping(error):
+            if is_stopped(error):
                 raise
             log.error("saga failed", saga_id=row.saga_id, saga=row.name, exc_info=error)
             await run.note_failure(error, park=row.failures + 1 >= RESUMES_MAX)
@@ -204,9 +205,3 @@ def _expires(row: SagaRow, clock: Clock) -> float:
     """
     whole_s = row.deadline_at - row.created_at
     return clock.monotonic() + min(whole_s, row.deadline_at - clock.wall())
-
-
-def _stopping(error: BaseException) -> bool:
-    """Whether *error* is this task's own cancellation, not one that the function let out."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

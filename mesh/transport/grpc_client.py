@@ -13,10 +13,12 @@ import grpc
 from ..call import Call, Kind
 from ..discovery import Reach
 from ..errors import EXHAUSTED_S, MeshError
+from ..layers.streams import Requests
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..scope import scope
 from ..status import from_wire
+from .early_status import heed_early_status
 from .port import answered, outgoing, outgoing_with, remaining_s
 
 #: Retries are ours: gRPC keeps only its transparent ones, which cannot execute twice.
@@ -120,23 +122,27 @@ class GrpcTransport:
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Send over the address's channel; leaving the stream cancels the call."""
-        sent = self._send(call, requests if call.method.client_streams else call.request)
-        try:
-            if call.method.server_streams:
-                noted = False
-                async for reply in sent:
-                    if not noted:
-                        await note_answer(sent)
-                        noted = True
+        sends = call.method.client_streams
+        async with Requests(requests) as given:
+            sent = self._send(call, given if sends else call.request)
+            if sends:
+                heed_early_status(sent)
+            try:
+                if call.method.server_streams:
+                    noted = False
+                    async for reply in sent:
+                        if not noted:
+                            await note_answer(sent)
+                            noted = True
+                        yield reply
+                else:
+                    reply = await sent
+                    await note_answer(sent)
                     yield reply
-            else:
-                reply = await sent
-                await note_answer(sent)
-                yield reply
-        except grpc.aio.AioRpcError as error:
-            raise to_mesh_error(error) from None
-        finally:
-            sent.cancel()
+            except grpc.aio.AioRpcError as error:
+                raise to_mesh_error(error) from None
+            finally:
+                sent.cancel()
 
     def reach(self, address: str) -> Reach:
         """Return how the server is; from now on its health is watched."""

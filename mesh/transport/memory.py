@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -19,7 +19,8 @@ from grpc import StatusCode
 from ..call import Call
 from ..discovery import Reach
 from ..errors import DeadlineExceeded, MeshError, Unavailable
-from ..layers.streams import Reading
+from ..layers.streams import Reading, Requests
+from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..status import from_status, to_status
@@ -53,14 +54,15 @@ class MemoryNetwork:
         route = self._route(call)
         assert route.stream is not None
         context = self._server_context(call)
-        arriving = _arriving(route.method.request_type, requests)
-        replies = context.run(route.stream, self._arrive(route, call), arriving)
-        following = functools.partial(_next, replies)
-        try:
-            while (reply := await self._serve(call, following, context)) is not None:
-                yield reply
-        finally:
-            await asyncio.get_running_loop().create_task(_leave(replies), context=context)
+        async with Requests(requests) as given:
+            arriving = _arriving(route.method.request_type, given)
+            replies = context.run(route.stream, self._arrive(route, call), arriving)
+            following = functools.partial(_next, replies)
+            try:
+                while (reply := await self._serve(call, following, context)) is not None:
+                    yield reply
+            finally:
+                await asyncio.get_running_loop().create_task(_leave(replies), context=context)
 
     def reach(self, address: str) -> Reach:
         """Nothing is known before a call is made."""
@@ -127,9 +129,15 @@ async def answer(step: Callable[[], Awaitable[Any]]) -> bytes | Status | None:
     return data
 
 
-async def _arriving(kind: type[Message], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield kind.FromString(request.SerializeToString())
+async def _arriving(kind: type[Message], requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    try:
+        async for request in requests:
+            yield kind.FromString(request.SerializeToString())
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task and not is_stopped(error):  # the client cancels: so ends who serves it
+            task.cancel()
+        raise
 
 
 async def _next(replies: AsyncIterator[Any]) -> Any:

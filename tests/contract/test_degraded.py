@@ -13,10 +13,9 @@ from mesh.errors import Unavailable
 from mesh.layers.fallback import FallbackConfig
 from mesh.metadata import DEGRADED
 from mesh.scope import scope
-from tests.contract.test_transport import ONCE, GrpcWire, Wire, grpc_wire, wire
 from tests.support.echo import ADD, PUT, READ, EchoReply, EchoRequest, EchoStub, stock_channel
+from tests.support.wire import ONCE, GrpcWire, Wire
 
-__all__ = ["grpc_wire", "wire"]
 KEEPING = Policy(retry=None, fallback=FallbackConfig(last_good_s=60.0))
 SAID = f"{READ.full_name};age=0"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import types
 from collections.abc import Coroutine, Generator
@@ -10,6 +9,7 @@ from contextvars import Context
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from ...runtime.cancelling import is_stopped
 from ...runtime.clock import Runtime
 from ..port import ForeignAwaitError, Tx, check_texts
 from ..waiting import Waiting, refuse
@@ -102,7 +102,7 @@ async def run_work(waiting: Waiting, tx: PostgresTx) -> BaseException | None:
         waiting.result = await _drive(work, tx, waiting.context)
     except BaseException as error:  # noqa: BLE001  # its caller gets it
         cause = tx.doomed or error
-        if isinstance(cause, CONFLICTS) or tx.is_lost() or _is_stopped(error):
+        if isinstance(cause, CONFLICTS) or tx.is_lost() or is_stopped(error):
             raise cause from None
         return not_stored(cause) if is_trouble(cause) else error
     finally:
@@ -137,9 +137,3 @@ def _drive(
             thrown = None
         except BaseException as error:  # noqa: BLE001  # the work's to handle
             thrown = error
-
-
-def _is_stopped(error: BaseException) -> bool:
-    """Whether this task is being cancelled, rather than the work raising it by itself."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -52,7 +52,7 @@ def test_an_undo_takes_as_long_as_it_takes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by_s", [3600.0, -3600.0], ids=["forth", "back"])
 def test_a_clock_that_is_set_while_the_saga_is_stored_takes_none_of_its_time(
-    by_s: float, tmp_path: Path
+    by_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
         world = World(tmp_path)
@@ -63,7 +63,7 @@ def test_a_clock_that_is_set_while_the_saga_is_stored_takes_none_of_its_time(
             world.ahead_s = by_s
             return row
 
-        world.engine.journal.add = add_meanwhile  # type: ignore[method-assign]
+        monkeypatch.setattr(world.engine.journal, "add", add_meanwhile)
         seen = watch(world, "charge")
         assert (await world.run()).state == Saga.COMPLETED
         assert seen == {"charge": DEADLINE_S}

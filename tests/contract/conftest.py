@@ -1,0 +1,30 @@
+"""The transports, each with an echo service behind it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mesh.node import Node
+from tests.support.wire import GrpcWire, MemoryWire, Wire
+
+
+@pytest.fixture(params=[GrpcWire, MemoryWire], ids=["grpc", "memory"])
+async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
+    wire: Wire = request.param(Node())
+    wire.address = await wire.serve(wire.routes())
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        wire.nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
+        yield wire
+        await wire.close()
+
+
+@pytest.fixture
+async def grpc_wire() -> AsyncIterator[GrpcWire]:
+    wire = GrpcWire(Node())
+    wire.address = await wire.serve(wire.routes())
+    yield wire
+    await wire.close()
