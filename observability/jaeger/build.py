@@ -10,6 +10,7 @@ holds replace directives). Standard library only.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,24 +50,40 @@ class Ports:
 
 
 def ensure_jaeger(say: Say = print) -> Path:
-    """The binary, built first if none is there for these sources. Raises JaegerBuildError."""
-    wanted = _source_hash()
-    if BINARY.exists() and STAMP.exists() and STAMP.read_text().strip() == wanted:
-        return BINARY
-    go = find_go()
+    """The binary, built first if none is there for these sources. Raises JaegerBuildError.
+
+    Where another process is building it, that one's is waited for.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
-    say(f"Building Jaeger from source with {go}.")
-    say("The first time this downloads about 220 MB of Go modules and compiles for about 6 minutes")
-    say("on two cores (cached by Go afterwards).")
-    part = CACHE / f"jaeger.{os.getpid()}.part"
-    try:
-        _build(go, part, say)
-        part.replace(BINARY)
-    finally:
-        part.unlink(missing_ok=True)
-    STAMP.write_text(f"{wanted}\n")
+    with _alone(say):
+        wanted = _source_hash()
+        if BINARY.exists() and STAMP.exists() and STAMP.read_text().strip() == wanted:
+            return BINARY
+        go = find_go()
+        say(f"Building Jaeger from source with {go}.")
+        say("The first time this downloads about 220 MB of Go modules and compiles for about 6")
+        say("minutes on two cores (cached by Go afterwards).")
+        part = CACHE / "jaeger.part"
+        try:
+            _build(go, part, say)
+            part.replace(BINARY)
+        finally:
+            part.unlink(missing_ok=True)
+        STAMP.write_text(f"{wanted}\n")
     say(f"Built {BINARY}.")
     return BINARY
+
+
+@contextmanager
+def _alone(say: Say) -> Iterator[None]:
+    """Hold the cache, once nobody else does."""
+    with (CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Somebody is building Jaeger: waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def find_go() -> str:

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,10 +20,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from observability.jaeger.build import BINARY, Ports, start_command
+from observability.jaeger.build import Ports, start_command
 from observability.trace_store import Config, running
+from tests.support.jaeger import built_jaeger
 
-JAEGER = Path(os.environ.get("JAEGER_BIN") or BINARY)
 START_S = 30.0
 EVER = "query.start_time_min=2000-01-01T00:00:00Z&query.start_time_max=2100-01-01T00:00:00Z"
 T0_NS = 1_767_225_600_123_456_789  # 2026-01-01T00:00:00.123456789Z
@@ -34,8 +33,7 @@ MS = 1_000_000
 @pytest.fixture
 async def servers() -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """(ours, Jaeger's), both holding the same spans."""
-    if not os.access(JAEGER, os.X_OK):
-        pytest.skip(f"no Jaeger at {JAEGER}: `make jaeger` builds it, or set JAEGER_BIN")
+    built_jaeger()
     ports = Ports(*free_ports(4))
     async with (
         jaeger(ports),
@@ -52,7 +50,6 @@ async def servers() -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]
 @contextlib.asynccontextmanager
 async def jaeger(ports: Ports) -> AsyncIterator[None]:
     command, environment = start_command("127.0.0.1", ports, max_traces=10_000)
-    command[0] = str(JAEGER)
     process = await asyncio.create_subprocess_exec(
         *command,
         env={**os.environ, **environment},

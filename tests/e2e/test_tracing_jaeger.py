@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from observability.jaeger import build
 from shop.orchestrator.v1 import orchestrator_pb2
 from shop.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from shop.user.v1.user_pb2 import GetUserRequest
@@ -32,6 +31,7 @@ from tests.e2e.traces import (
     read_trace,
     wait_for_trace,
 )
+from tests.support.jaeger import built_jaeger
 
 EVERYBODY = {"gateway", "provider", *SERVICES}
 #: What placing an order asks of the services, in this sequence.
@@ -51,8 +51,7 @@ STEPS = (
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system whose spans go to the real Jaeger, soon after they end."""
-    if not build.BINARY.exists():
-        pytest.skip(f"no Jaeger at {build.BINARY}: `make jaeger` builds it")
+    built_jaeger()
     data = tmp_path_factory.mktemp("traced")
     with systems.running(data, JAEGER="1", OTEL_BSP_SCHEDULE_DELAY="200") as system:
         yield system

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,30 @@ def test_a_failed_build_leaves_nothing_that_looks_built(sandbox: Path) -> None:
     program(sandbox / "path" / "go", BUILDS.format(log="/dev/stderr", status=1))
     with pytest.raises(build.JaegerBuildError, match="go build failed"):
         build.ensure_jaeger(lambda text: None)
-    assert [path.name for path in build.CACHE.iterdir()] == ["build.log"]
+    assert {path.name for path in build.CACHE.iterdir()} == {"build.log", "lock"}
+
+
+def test_who_comes_while_it_is_built_waits_and_has_it(sandbox: Path) -> None:
+    log = sandbox / "log"
+    program(sandbox / "path" / "go", BUILDS.format(log=log, status=0))
+    waits = threading.Event()
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        waits.set()
+
+    build.CACHE.mkdir()
+    with (build.CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread = threading.Thread(target=build.ensure_jaeger, args=[say])
+        thread.start()
+        assert waits.wait(30.0)
+        program(build.BINARY, "jaeger\n")
+        build.STAMP.write_text(build._source_hash())
+    thread.join()
+    assert said == ["Somebody is building Jaeger: waiting for it."]
+    assert not log.exists()
 
 
 def test_its_configuration_reads_every_port_it_is_given() -> None:
