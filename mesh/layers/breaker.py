@@ -18,7 +18,7 @@ from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
-from .circuit import Change, Circuit, CircuitConfig, Mode, Permit, Result, State
+from .circuit import Change, Circuit, CircuitConfig, Mode, Result, State
 from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -195,11 +195,8 @@ class Breaker(Layer):
         """Whether *call* may be let through."""
         return self.circuit(call).admits
 
-    def _acquire(self, circuit: Circuit, call: Call) -> Permit:
-        permit = circuit.acquire()
-        if permit is None:
-            raise self.events.rejected(circuit, call.address, call.method.full_name)
-        return permit
+    def _rejected(self, circuit: Circuit, call: Call) -> CircuitOpenError:
+        return self.events.rejected(circuit, call.address, call.method.full_name)
 
     def __call__(self, inner: Handler) -> Handler:
         """Refuse calls while the circuit is open."""
@@ -207,7 +204,9 @@ class Breaker(Layer):
 
         async def guarded(call: Call) -> Any:
             circuit = self.circuit(call)
-            permit = circuit.acquire() or self._acquire(circuit, call)
+            permit = circuit.acquire()
+            if permit is None:
+                raise self._rejected(circuit, call)
             began = now() if timed else 0.0
             try:
                 reply = await inner(call)
@@ -224,7 +223,9 @@ class Breaker(Layer):
 
         async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             circuit = self.circuit(call)
-            permit = self._acquire(circuit, call)
+            permit = circuit.acquire()
+            if permit is None:
+                raise self._rejected(circuit, call)
             try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
