@@ -48,7 +48,7 @@ def interceptors(
     *only*, these layers are put on it and none of the others.
     """
     node = node or Node.of_environment()
-    of_path = layers_at(node, target, policy or configured(target))
+    of_path = layers_at(node, node.target(target), policy or configured(target))
 
     def chosen(path: str) -> tuple[Method, list[Layer]]:
         method, layers = of_path(path)

@@ -37,7 +37,7 @@ from .layers.tracing import TraceAttempt, TraceCall
 from .node import Node
 from .runtime.levels import METHOD_ONLY
 from .target import Target
-from .transport.port import Transport
+from .transport.port import LayersAt, Transport
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,13 @@ def under(policy: Policing, path: str) -> tuple[Method, Policy]:
     return own.check(method), own
 
 
-def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Policy) -> list[Layer]:
-    """Return the layers of every call of a method, in the order in which it meets them."""
+def client_layers(
+    node: Node, target: Target, policy: Policy, endpoints: Endpoints | None = None
+) -> list[Layer]:
+    """Return the layers of every call of a method, in the order in which it meets them.
+
+    Without *endpoints* the channel picks an address by itself, and does not say which.
+    """
     runtime = node.runtime
     breaker = target.breaker(policy.circuit)
     return [
@@ -112,7 +117,9 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
             [target.share(Fallback, policy.fallback)] if policy.fallback else []
         ),  # after all attempts
         *_again(node, target, policy),
-        Balance(endpoints, breaker.admits),  # inside retry: another attempt may go elsewhere
+        *(
+            [Balance(endpoints, breaker.admits)] if endpoints else []
+        ),  # inside retry: another attempt may go elsewhere
         breaker,  # per address and method: sees every attempt
         target.share(Bulkhead, policy.bulkhead),  # full: nothing the target did
         TraceAttempt(node.tracer),  # further attempts are children
@@ -123,14 +130,13 @@ def client_layers(node: Node, target: Target, endpoints: Endpoints, policy: Poli
 
 
 def layers_at(
-    node: Node, target: str, policy: Policing
-) -> Callable[[str], tuple[Method, list[Layer]]]:
-    """Return what gives the method at a path and its layers, on a channel that picks addresses."""
-    shared, endpoints = node.target(target), Endpoints.unseen()
+    node: Node, target: Target, policy: Policing, endpoints: Endpoints | None = None
+) -> LayersAt:
+    """Return what gives the method at a path, and the layers of its calls."""
 
     def at(path: str) -> tuple[Method, list[Layer]]:
         method, own = under(policy, path)
-        return method, client_layers(node, shared, endpoints, own)
+        return method, client_layers(node, target, own, endpoints)
 
     return at
 
@@ -161,29 +167,24 @@ class Channel:
     ) -> None:
         if not addresses:
             raise ValueError(f"no address is known for {target!r}")
-        self._node = node
-        self._target = node.target(target)
         directory = directory_of(addresses, node.runtime)
-        self._endpoints = Endpoints(directory, transport.reach, transport.forget)
+        endpoints = Endpoints(directory, transport.reach, transport.forget)
+        self._layers = layers_at(node, node.target(target), policy or Policy(), endpoints)
+        self._target = target
         self._transport = transport
-        self._policy = policy or Policy()
         self._now = node.runtime.clock.monotonic
-
-    def _layers(self, path: str) -> tuple[Method, list[Layer]]:
-        method, policy = under(self._policy, path)
-        return method, client_layers(self._node, self._target, self._endpoints, policy)
 
     def unary_unary(self, path: str, *args: Any, **options: Any) -> UnaryRemote:
         """Return the remote method at *path*."""
         method, layers = self._layers(path)
         unary = stack(*layers, around=self._transport.unary)
-        return UnaryRemote(method, self._target.name, unary, self._now)
+        return UnaryRemote(method, self._target, unary, self._now)
 
     def unary_stream(self, path: str, *args: Any, **options: Any) -> StreamRemote:
         """Return the remote method at *path*."""
         method, layers = self._layers(path)
         stream = stack_stream(*layers, around=self._transport.stream)
-        return StreamRemote(method, self._target.name, stream, self._now)
+        return StreamRemote(method, self._target, stream, self._now)
 
     stream_stream = unary_stream
 
@@ -191,7 +192,7 @@ class Channel:
         """Return the remote method at *path*."""
         method, layers = self._layers(path)
         stream = stack_stream(*layers, around=self._transport.stream)
-        return StreamUnaryRemote(method, self._target.name, stream, self._now)
+        return StreamUnaryRemote(method, self._target, stream, self._now)
 
     async def close(self) -> None:
         """Close the connections."""

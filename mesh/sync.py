@@ -21,7 +21,6 @@ import grpc
 from .api import configured, pick
 from .call import Layer, Method
 from .client import Policy, client_layers, layers_at
-from .layers.balance import Endpoints
 from .node import Node
 from .runtime.clock import BlockingClock, SystemClock
 from .transport.grpc_sync_client import sync_client_interceptors
@@ -46,9 +45,8 @@ def interceptors(
     """
     node = _blocking(node or Node.of_environment())
     if policy:
-        layers = client_layers(node, node.target(""), Endpoints.unseen(), policy)
-        _refuse_suspending(pick(layers, only))
-    of_path = layers_at(node, target, policy or configured(target))
+        _refuse_suspending(pick(client_layers(node, node.target(""), policy), only))
+    of_path = layers_at(node, node.target(target), policy or configured(target))
 
     def checked(path: str) -> tuple[Method, list[Layer]]:
         method, layers = of_path(path)

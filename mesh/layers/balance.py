@@ -25,11 +25,6 @@ class Endpoints:
         forget: is told of an address that is gone, once no call of ours is under way there.
     """
 
-    @staticmethod
-    def unseen() -> Endpoints:
-        """Those of a stock channel, which picks for itself."""
-        return Endpoints(Listed([""]), lambda _: Reach.READY, lambda _: None)
-
     def __init__(
         self,
         directory: Directory,

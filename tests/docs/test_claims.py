@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh.client import Policy, client_layers
+from mesh.discovery import Listed, Reach
 from mesh.layers.balance import Endpoints
 from mesh.layers.fallback import FallbackConfig
 from mesh.node import Node
@@ -68,13 +69,14 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
 
 #: A policy whose stack has all layers that there are.
 WHOLE = Policy(fallback=FallbackConfig())
+ENDPOINTS = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None)
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_the_stacks_are_as_described(side: str) -> None:
     table = ARCHITECTURE.partition(f"## The {side} stack")[2].partition("\n## ")[0]
     described = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    client = client_layers(Node(), Node().target(""), Endpoints.unseen(), WHOLE)
+    client = client_layers(Node(), Node().target(""), WHOLE, ENDPOINTS)
     layers = client if side == "client" else server_layers(Node())
     assert described == [type(layer).__name__ for layer in layers]
 

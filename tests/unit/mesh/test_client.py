@@ -9,6 +9,7 @@ import pytest
 
 import mesh
 from mesh.client import Channel, Policy, client_layers
+from mesh.discovery import Listed, Reach
 from mesh.errors import MeshError, Unavailable
 from mesh.layers.backoff import Backoff
 from mesh.layers.balance import Endpoints
@@ -27,13 +28,14 @@ def names(layers: list[Any]) -> list[str]:
     return [type(layer).__name__ for layer in layers]
 
 
-def layers_of(policy: Policy) -> list[Any]:
+def layers_of(policy: Policy, endpoints: Endpoints | None = None) -> list[Any]:
     node = Node()
-    return client_layers(node, node.target("order"), Endpoints.unseen(), policy)
+    return client_layers(node, node.target("order"), policy, endpoints)
 
 
 def test_the_client_stack_is_in_this_order() -> None:
-    assert names(layers_of(Policy(fallback=FallbackConfig()))) == [
+    endpoints = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None)
+    assert names(layers_of(Policy(fallback=FallbackConfig()), endpoints)) == [
         "Correlate",
         "HandOnCriticality",
         "AssignKey",
@@ -50,6 +52,10 @@ def test_the_client_stack_is_in_this_order() -> None:
         "Identify",
         "Faults",
     ]
+
+
+def test_a_stock_channel_picks_its_address_by_itself() -> None:
+    assert "Balance" not in names(layers_of(Policy()))
 
 
 def test_without_a_retry_policy_there_is_one_attempt() -> None:
