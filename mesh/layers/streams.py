@@ -56,6 +56,13 @@ class Requests:
             raise self._failure from None
 
 
+async def nothing() -> AsyncIterator[Any]:
+    """Yield no messages: what a client that does not stream has beside its request."""
+    messages: tuple[Any, ...] = ()
+    for message in messages:
+        yield message
+
+
 async def only(replies: AsyncIterator[Any]) -> Any:
     """Return the one message of *replies*, of a method whose server does not stream.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from ..call import Call, Kind
+from ..call import Call
 from ..discovery import Reach
 from ..errors import EXHAUSTED_S, MeshError
 from ..layers.streams import Requests
@@ -52,12 +52,6 @@ WATCHED: tuple[tuple[str, Any], ...] = (
 _CONNECTED = grpc.ChannelConnectivity.READY
 _BROKEN = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
-_KINDS = {
-    Kind.UNARY_UNARY: "unary_unary",
-    Kind.UNARY_STREAM: "unary_stream",
-    Kind.STREAM_UNARY: "stream_unary",
-    Kind.STREAM_STREAM: "stream_stream",
-}
 
 
 def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
@@ -193,7 +187,7 @@ class GrpcTransport:
             channel = grpc.aio.insecure_channel(call.address, options=self._options)
             self._channels[call.address] = channel
         method = call.method
-        return getattr(channel, _KINDS[method.kind])(
+        return getattr(channel, method.kind.name.lower())(
             method.path,
             request_serializer=method.request_type.SerializeToString,
             response_deserializer=method.reply_type.FromString,

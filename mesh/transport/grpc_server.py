@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ..call import Call, Kind
+from ..call import Call
 from ..errors import MeshError
-from ..layers.streams import Reading, only
+from ..layers.streams import Reading, nothing, only
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import to_status
@@ -83,12 +83,7 @@ class GrpcServer:
 
     def _rpc(self, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         client_streams, server_streams = route.method.kind.value
-        make: Callable[..., Any] = {
-            Kind.UNARY_UNARY: grpc.unary_unary_rpc_method_handler,
-            Kind.UNARY_STREAM: grpc.unary_stream_rpc_method_handler,
-            Kind.STREAM_UNARY: grpc.stream_unary_rpc_method_handler,
-            Kind.STREAM_STREAM: grpc.stream_stream_rpc_method_handler,
-        }[route.method.kind]
+        make = getattr(grpc, f"{route.method.kind.name.lower()}_rpc_method_handler")
         handler: grpc.RpcMethodHandler[Any, Any] = make(
             self._many(route) if client_streams or server_streams else self._one(route),
             request_deserializer=route.method.request_type.FromString,
@@ -126,7 +121,7 @@ class GrpcServer:
 
         async def replies(request: Any, context: Any) -> AsyncIterator[Any]:
             assert route.stream is not None
-            first, rest = (empty, request) if client_streams else (request, _none())
+            first, rest = (empty, request) if client_streams else (request, nothing())
             self._under_way += 1
             try:
                 call = self._call(route, first, context)
@@ -153,11 +148,6 @@ class GrpcServer:
         self._under_way -= 1
         if not self._under_way:
             self._idle.set()
-
-
-async def _none() -> AsyncIterator[Any]:
-    return
-    yield
 
 
 async def _abort(context: Any, error: MeshError) -> NoReturn:

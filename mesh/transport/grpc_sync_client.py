@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from functools import cache
 from typing import Any
 
 import grpc
 from grpc import StatusCode
 
-from ..call import NEVER, Call, Handler, Method, StreamHandler, stack, stack_stream
+from ..call import NEVER, Call, Handler, StreamHandler
 from ..layers.streams import Reading, only
 from ..runtime.driven import blocking, iterate
 from ..scope import scope
 from .grpc_client import to_mesh_error
 from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
-from .port import LayersAt, answered, outgoing_with, remaining_s
+from .port import LayersAt, answered, outgoing_with, remaining_s, stacked
 
 Now = Callable[[], float]
 
@@ -32,17 +31,7 @@ def sync_client_interceptors(layers_at: LayersAt, now: Now) -> list[Any]:
     *layers_at* is asked once for each path: for its method and the layers around its calls.
     """
     end = _Continue(now)
-
-    @cache
-    def unary(path: str) -> tuple[Method, Handler]:
-        method, layers = layers_at(path)
-        return method, stack(*layers, around=end.unary)
-
-    @cache
-    def stream(path: str) -> tuple[Method, StreamHandler]:
-        method, layers = layers_at(path)
-        return method, stack_stream(*layers, around=end.stream)
-
+    unary, stream = stacked(layers_at, end.unary, end.stream)
     return [
         _UnaryUnary(unary, now),
         _UnaryStream(stream, now),

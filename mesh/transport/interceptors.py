@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from functools import cache
 from typing import Any
 
 import grpc
 
-from ..call import NEVER, Call, Handler, Method, StreamHandler, stack, stack_stream
+from ..call import NEVER, Call, StreamHandler
 from ..errors import MeshError
-from ..layers.streams import Reading, only
+from ..layers.streams import Reading, nothing, only
 from ..metadata import STATUS_DETAILS
 from ..status import to_status
 from .grpc_calls import Attempts, ReplyCall, StreamCall
 from .grpc_client import note_answer, to_mesh_error
-from .port import LayersAt, outgoing_with, remaining_s
+from .port import LayersAt, outgoing_with, remaining_s, stacked
 
 Now = Callable[[], float]
 
@@ -31,18 +30,8 @@ def client_interceptors(layers_at: LayersAt, now: Now) -> list[grpc.aio.ClientIn
 
     *layers_at* is asked once for each path: for its method and the layers around its calls.
     """
-    go_on = _Continue(now)
-
-    @cache
-    def unary(path: str) -> tuple[Method, Handler]:
-        method, layers = layers_at(path)
-        return method, stack(*layers, around=go_on.unary)
-
-    @cache
-    def stream(path: str) -> tuple[Method, StreamHandler]:
-        method, layers = layers_at(path)
-        return method, stack_stream(*layers, around=go_on.stream)
-
+    end = _Continue(now)
+    unary, stream = stacked(layers_at, end.unary, end.stream)
     return [
         _UnaryUnary(unary, now),
         _UnaryStream(stream, now),
@@ -152,7 +141,7 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
         handler, call = self._call(continuation, client_call_details, request)
-        return StreamCall(self._replies(handler, call, _none()), call.carrier)
+        return StreamCall(self._replies(handler, call, nothing()), call.carrier)
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
@@ -169,11 +158,6 @@ class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
     ) -> Any:
         handler, call = self._call(continuation, client_call_details)
         return StreamCall(self._replies(handler, call, request_iterator), call.carrier)
-
-
-async def _none() -> AsyncIterator[Any]:
-    return
-    yield
 
 
 def _stock_error(error: MeshError) -> grpc.aio.AioRpcError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, TypeAlias
 
-from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler
+from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
 from ..discovery import Reach
 from ..metadata import ATTEMPT, DEGRADED, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
@@ -59,6 +60,27 @@ class Route:
 
 #: What a server serves, by path.
 Routes: TypeAlias = Mapping[str, Route]
+
+
+def stacked(
+    layers_at: LayersAt, unary: Handler, stream: StreamHandler
+) -> tuple[Callable[[str], tuple[Method, Handler]], Callable[[str], tuple[Method, StreamHandler]]]:
+    """Return what gives the method at a path with its layers around *unary*, and around *stream*.
+
+    Each path is asked for once.
+    """
+
+    @cache
+    def unary_at(path: str) -> tuple[Method, Handler]:
+        method, layers = layers_at(path)
+        return method, stack(*layers, around=unary)
+
+    @cache
+    def stream_at(path: str) -> tuple[Method, StreamHandler]:
+        method, layers = layers_at(path)
+        return method, stack_stream(*layers, around=stream)
+
+    return unary_at, stream_at
 
 
 def remaining_s(call: Call, now: float) -> float | None:

@@ -15,7 +15,7 @@ import grpc
 
 from ..call import Call, Layer, Method, stack, stack_stream
 from ..errors import MeshError
-from ..layers.streams import Reading, only
+from ..layers.streams import Reading, nothing, only
 from ..runtime.clock import Runtime
 from .grpc_servicers import (
     Behaviour,
@@ -74,7 +74,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self, method: Method, behaviour: Behaviour, request: Any, context: Any
     ) -> AsyncIterator[Any]:
         first, rest = (
-            (method.request_type(), request) if method.client_streams else (request, _none())
+            (method.request_type(), request) if method.client_streams else (request, nothing())
         )
         call = arrived(method, first, Served(behaviour, context), self._runtime)
         return self._stream(call, rest)
@@ -158,8 +158,3 @@ async def _end(context: Any, error: MeshError) -> Any:
             return error.reply
     await context.abort(error.status, error.message, trailing(context, error))
     raise AssertionError("abort always raises") from error
-
-
-async def _none() -> AsyncIterator[Any]:
-    return
-    yield
