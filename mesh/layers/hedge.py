@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from ..call import Call, Handler, Kind, Layer, Method
 from ..errors import EXHAUSTED_S, MeshError
@@ -23,7 +23,7 @@ from ..runtime.metrics import Metrics
 from ..scope import scope
 from .budget import Budget, BudgetConfig
 from .quantile import Quantile
-from .retry import RETRYABLE, fits, may_help, telling
+from .retry import RETRYABLE, fail, fits, may_help
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class _Race:
                         self._hedge.count(self._call, "won")
                     return ended.result()
                 elif not self._goes_on(error):
-                    raise self._told(error)
+                    self._fail(error)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -188,11 +188,11 @@ class _Race:
         error.retry_after_s = EXHAUSTED_S
         return False
 
-    def _told(self, error: BaseException) -> BaseException:
-        """Return what the call ends with; reads that are sent twice are never sure."""
-        if not isinstance(error, MeshError):
-            return error
-        return telling(error, unsure=len(self._attempts) > 1)
+    def _fail(self, error: BaseException) -> NoReturn:
+        """Raise what the call ends with; reads that are sent twice are never sure."""
+        if isinstance(error, MeshError):
+            fail(error, unsure=len(self._attempts) > 1)
+        raise error
 
     def _send_second(self) -> None:
         self._send(self._call.replace(attempt=self._call.attempt + 1))

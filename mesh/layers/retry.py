@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from grpc import StatusCode
 
@@ -62,18 +62,17 @@ def fits(call: Call, began: float, at: float) -> bool:
     return at < call.deadline - 0.011 * (call.deadline - began)
 
 
-def telling(error: MeshError, *, unsure: bool) -> MeshError:
-    """Return what a call ends with whose last attempt ended with *error*.
+def fail(error: MeshError, *, unsure: bool) -> NoReturn:
+    """Raise what a call ends with whose last attempt ended with *error*.
 
     *unsure*: an earlier attempt may have been executed. What was not executed after it (there was
     no time, a circuit had opened) does not undo that.
     """
-    if not unsure or error.outcome is not Outcome.NOT_EXECUTED:
-        return error
-    if isinstance(error, Expired):
-        return DeadlineExceeded(error.message, retry_after_s=error.retry_after_s)
-    error.outcome = Outcome.UNKNOWN
-    return error
+    if unsure and error.outcome is Outcome.NOT_EXECUTED:
+        if isinstance(error, Expired):
+            raise DeadlineExceeded(error.message, retry_after_s=error.retry_after_s) from error
+        error.outcome = Outcome.UNKNOWN
+    raise error
 
 
 class Retry(Layer):
@@ -132,7 +131,7 @@ class Retry(Layer):
                 except MeshError as error:
                     delay_s = self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise telling(error, unsure=unsure)  # noqa: B904  # mostly itself
+                        fail(error, unsure=unsure)
                     unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
@@ -156,7 +155,7 @@ class Retry(Layer):
                 except MeshError as error:
                     delay_s = None if begun else self._delay_s(call, error, began)
                     if delay_s is None:
-                        raise telling(error, unsure=unsure)  # noqa: B904  # mostly itself
+                        fail(error, unsure=unsure)
                     unsure = unsure or error.outcome is Outcome.UNKNOWN
                 await self._runtime.clock.sleep(delay_s)
                 call = call.replace(attempt=call.attempt + 1)
