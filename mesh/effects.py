@@ -19,16 +19,15 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 
 from .call import NEVER, Call, Handler, Method, Principal
 from .errors import KeyInFlight, MeshError
-from .execution import attempt, stored, undo_is_void
+from .execution import UndoneEarlyError, attempt, stored, under_key
 from .layers.backoff import Backoff
-from .metadata import CORRELATION_ID, TRACEPARENT, UNDO_OF, VOID
+from .metadata import CORRELATION_ID, TRACEPARENT, UNDO_OF
 from .runtime.clock import Runtime
 from .runtime.logs import log
 from .scope import current_traceparent, detached, scope
@@ -41,13 +40,6 @@ from .storage.seal import CLEAR, Seal, is_secret
 BACKOFF = Backoff(base_s=0.1, max_s=5.0)
 #: What an outside that is hard to reach raises; anything else may be a bug, and is shown as one.
 _EXPECTED = (MeshError, OSError, TimeoutError)
-
-
-@dataclass(frozen=True, slots=True)
-class _EndFirst:
-    """An open effect stands before this one."""
-
-    call: Call
 
 
 class Effects:
@@ -76,11 +68,7 @@ class Effects:
         async def handle(call: Call) -> Message:
             if not call.key:
                 call = call.replace(key=self._runtime.new_id())
-            begin = on_behalf_of(call, functools.partial(self._begin, effect=effect, call=call))
-            begun = await stored(self._store, begin)
-            while isinstance(begun, _EndFirst):
-                await self._end(begun.call)
-                begun = await stored(self._store, begin)
+            begun = await self._begin(effect, call)
             if begun.state is State.OPEN:
                 begun = await self._end(_inheriting(call))
             return begun.give(call.method)
@@ -105,37 +93,37 @@ class Effects:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    async def _begin(self, tx: Tx, effect: Effect, call: Call) -> keys.Answer | _EndFirst:
-        known = await keys.claim(tx, call)
-        if known:
-            return known
-        do = KeyId.undone_by(call)
-        if VOID in call.metadata:
-            answer = keys.Answer(State.VOID)
-        elif do and await keys.state_or_void(tx, do) is State.OPEN:
-            await tx.rollback()  # the key is not ours yet
-            if do.method not in self._effects:
-                raise KeyInFlight("what this undoes is open and has no code any more")
-            return _EndFirst(await self._open_call(tx, do))
-        elif do and await undo_is_void(tx, do):
-            answer = keys.Answer.reply(call.method.reply_type(), call.method)
-        else:
-            answer = await self._intend(tx, effect, call, do)
-        await keys.remember(tx, call, answer)
-        return answer
+    async def _begin(self, effect: Effect, call: Call) -> keys.Answer:
+        """Record the intent; what is open and to be undone comes to its end before."""
+        intend = functools.partial(self._intend, effect=effect, call=call)
+        while True:
+            try:
+                return await stored(self._store, on_behalf_of(call, intend))
+            except UndoneEarlyError as early:
+                await self._end_first(early.do)
 
-    async def _intend(self, tx: Tx, effect: Effect, call: Call, do: KeyId | None) -> keys.Answer:
+    async def _intend(self, tx: Tx, effect: Effect, call: Call) -> keys.Answer:
         async def intend(tx: Tx, request: Message) -> Message:
             await effect.intend(tx, request)
             return call.method.reply_type()
 
-        answer = await attempt(tx, call, intend)
-        if answer.state is not State.REPLIED:
-            return answer
-        await self._record_intent(tx, call)
-        if do:
-            await keys.mark(tx, do, State.UNDOING)
-        return keys.Answer(State.OPEN)
+        async def execute(do: KeyId | None) -> keys.Answer:
+            answer = await attempt(tx, call, intend)
+            if answer.state is not State.REPLIED:
+                return answer
+            await self._record_intent(tx, call)
+            if do:
+                await keys.mark(tx, do, State.UNDOING)
+            return keys.Answer(State.OPEN)
+
+        return await under_key(tx, call, execute)
+
+    async def _end_first(self, do: KeyId) -> None:
+        """Bring an effect that is to be undone to its end; it may have come there meanwhile."""
+        if do.method not in self._effects:
+            raise KeyInFlight("what this undoes is open and has no code any more")
+        for row in await self._store.read(functools.partial(_open_effects, of=do)):
+            await self._end(self._call(row))
 
     async def _end(self, call: Call) -> keys.Answer:
         """Wait for the end of an open effect; who waits may give up, the effect goes on."""
@@ -220,16 +208,6 @@ class Effects:
             call.metadata.get(UNDO_OF, ""),
         )
 
-    async def _open_call(self, tx: Tx, key: KeyId) -> Call:
-        """Return the open effect with *key*."""
-        rows = await tx.execute(
-            f"{_SELECT} WHERE principal = $1 AND method = $2 AND key = $3",
-            key.principal,
-            key.method,
-            key.key,
-        )
-        return self._call(rows[0])
-
     def _call(self, row: Row) -> Call:
         principal, path, key, kept, correlation_id, traceparent, undo_of = row
         method = Method.at(path)
@@ -254,13 +232,18 @@ def _inheriting(call: Call) -> Call:
     return call.replace(metadata={**call.metadata, **inherited})
 
 
-async def _open_effects(tx: Tx) -> list[Row]:
-    return await tx.execute(_SELECT)
+async def _open_effects(tx: Tx, of: KeyId | None = None) -> list[Row]:
+    """Return all that are open, or the one *of* a key."""
+    every = (
+        "SELECT principal, method, key, request, correlation_id, traceparent, undo_of"
+        " FROM mesh_effects"
+    )
+    if of is None:
+        return await tx.execute(every)
+    one = f"{every} WHERE principal = $1 AND method = $2 AND key = $3"
+    return await tx.execute(one, of.principal, of.method, of.key)
 
 
-_SELECT = (
-    "SELECT principal, method, key, request, correlation_id, traceparent, undo_of FROM mesh_effects"
-)
 _METHOD = 1  # its column there
 
 

@@ -16,11 +16,22 @@ from .storage import keys
 from .storage.port import NotStoredError, Store, T, Tx, Work, on_behalf_of
 
 Function = Callable[[Tx, Any], Awaitable[Message]]
+#: Makes the answer of a call for the first time; it is given the key that the call undoes, if any.
+Execute = Callable[[keys.KeyId | None], Awaitable[keys.Answer]]
 
 #: When to ask again for the undo of an effect that is still open.
 OPEN_RETRY_S = 1.0
 #: When to ask again for what the database had no room, or no time, for.
 STORE_RETRY_S = 1.0
+_UNDER_WAY = "what this undoes is still under way"
+
+
+class UndoneEarlyError(KeyInFlight):
+    """The effect that is to be undone, *do*, is still open."""
+
+    def __init__(self, do: keys.KeyId) -> None:
+        super().__init__(_UNDER_WAY, retry_after_s=OPEN_RETRY_S)
+        self.do = do
 
 
 def in_transaction(function: Function, store: Store) -> Handler:
@@ -58,6 +69,25 @@ def on_snapshot(function: Function, store: Store) -> Handler:
 
 async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
     """Answer *call* as its key was answered before, or run *function* and remember."""
+
+    async def execute(do: keys.KeyId | None) -> keys.Answer:
+        answer = await attempt(tx, call, function)
+        if do and answer.state is keys.State.REPLIED:
+            await keys.mark(tx, do, keys.State.UNDONE)
+        return answer
+
+    return await under_key(tx, call, execute)
+
+
+async def under_key(tx: Tx, call: Call, execute: Execute) -> keys.Answer:
+    """Answer *call* as its key was answered before, or as the barrier says, or *execute* it.
+
+    The answer is remembered.
+
+    Raises:
+        UndoneEarlyError: it undoes an effect that is still open.
+        KeyInFlight: another undo of the same is under way.
+    """
     known = await keys.claim(tx, call) if call.key else None
     if known:
         return known
@@ -67,9 +97,7 @@ async def answer_once(tx: Tx, call: Call, function: Function) -> keys.Answer:
     elif do and await undo_is_void(tx, do):
         answer = keys.Answer.reply(call.method.reply_type(), call.method)
     else:
-        answer = await attempt(tx, call, function)
-        if do and answer.state is keys.State.REPLIED:
-            await keys.mark(tx, do, keys.State.UNDONE)
+        answer = await execute(do)
     if call.key:
         await keys.remember(tx, call, answer)
     return answer
@@ -79,11 +107,14 @@ async def undo_is_void(tx: Tx, do: keys.KeyId) -> bool:
     """Whether *do* has no effect to take back, or none any more; voids it if it is new.
 
     Raises:
-        KeyInFlight: the outcome of *do*, or of another undo of it, is not known yet.
+        UndoneEarlyError: the outcome of *do* is not known yet.
+        KeyInFlight: that of another undo of it is not.
     """
     state = await keys.state_or_void(tx, do)
-    if state in (keys.State.OPEN, keys.State.UNDOING):
-        raise KeyInFlight("what this undoes is still under way", retry_after_s=OPEN_RETRY_S)
+    if state is keys.State.OPEN:
+        raise UndoneEarlyError(do)
+    if state is keys.State.UNDOING:
+        raise KeyInFlight(_UNDER_WAY, retry_after_s=OPEN_RETRY_S)
     return state is not keys.State.REPLIED
 
 
