@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +17,7 @@ from mesh.admin.v1 import admin_pb2 as pb
 from mesh.admin.v1.admin_pb2_grpc import AdminServiceStub
 from mesh.errors import Refused
 from mesh.layers.identity import make_token
+from mesh.metadata import TOKEN
 from mesh.runtime.config import Config, ConfigError, ServiceConfig
 from mesh.saga.v1 import saga_pb2
 from mesh.saga.v1.saga_pb2_grpc import SagaServiceStub
@@ -170,9 +170,8 @@ def test_what_cannot_be_is_told(play: Any) -> None:
 
 def test_only_operators_may(play: Any) -> None:
     async def story(shop: Shop, mesh: Mesh) -> None:
-        channel = shop.cluster.channel("orchestrator")
-        channel._node = replace(channel._node, token=make_token(SECRET, "order"))
-        admin = AdminServiceStub(channel)
+        admin = AdminServiceStub(shop.cluster.channel("orchestrator"))
+        order = {TOKEN: make_token(SECRET, "order")}
         fault = pb.Fault(method="GetUser", code="ABORTED", share=0.1, ends_in_seconds=1.0)
         for ask, request in [
             (admin.GetStatus, pb.GetStatusRequest()),
@@ -184,7 +183,7 @@ def test_only_operators_may(play: Any) -> None:
             (admin.ClearFaults, pb.ClearFaultsRequest(reason="x")),
         ]:
             with pytest.raises(Refused, match="operator") as caught:
-                await ask(request)
+                await ask(request, metadata=order)
             assert caught.value.status is StatusCode.PERMISSION_DENIED
 
     play(story)
