@@ -12,6 +12,7 @@ from ..api import channel
 from ..client import Policy
 from ..errors import MeshError
 from ..runtime.config import Config, ConfigError
+from ..terminal import EXIT_STATUS, confirmed, print_lines
 from . import show
 from .v1 import admin_pb2 as pb
 from .v1.admin_pb2_grpc import AdminServiceStub
@@ -32,7 +33,6 @@ ACTIONS = {
 }
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
-_EPILOG = "Exit status: 0 done; 1 refused, not confirmed, or no answer; 2 a wrong command."
 
 
 def add_to(commands: Any) -> None:
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
         usage="mesh policies [SERVICE] [--all]\n"
         f"       mesh policies {'|'.join(ACTIONS)} SERVICE TARGET [METHOD] --reason WHY [--yes]",
         description="SERVICE is whose calls are looked at; TARGET is whom it calls.",
-        epilog=_EPILOG,
+        epilog=EXIT_STATUS,
     )
     policies.add_argument("words", nargs="*", metavar="SERVICE", help=argparse.SUPPRESS)
     policies.add_argument("--all", action="store_true", help="settings that are defaults as well")
@@ -52,7 +52,7 @@ def add_to(commands: Any) -> None:
         "chaos",
         help="let a share of a service's calls fail for a while",
         description="Let calls that SERVICE makes of METHOD be late or fail. It ends by itself.",
-        epilog=_EPILOG,
+        epilog=EXIT_STATUS,
     )
     chaos.add_argument("service", help="whose calls, as mesh.toml names it")
     chaos.add_argument("method", nargs="?", default="", help="of which method of those it calls")
@@ -83,7 +83,7 @@ async def run_policies(config: Config, options: argparse.Namespace) -> int:
 
         async def look(admin: AdminServiceAsyncStub, name: str = name) -> int:
             found = await admin.GetStatus(pb.GetStatusRequest())
-            _print(show.status(name, found, everything=options.all))
+            print_lines(show.status(name, found, everything=options.all))
             return 0
 
         status = max(status, await _each(config, name, look))
@@ -137,7 +137,7 @@ async def _act(
 
     async def preview(admin: AdminServiceAsyncStub) -> int:
         request.validate_only = True
-        _print((await getattr(admin, method)(request)).effects)
+        print_lines((await getattr(admin, method)(request)).effects)
         return 0
 
     async def act(admin: AdminServiceAsyncStub) -> int:
@@ -145,7 +145,7 @@ async def _act(
         await getattr(admin, method)(request)
         return 0
 
-    if await _each(config, name, preview) or not (options.yes or _confirmed()):
+    if await _each(config, name, preview) or not (options.yes or confirmed()):
         return 1
     return await _each(config, name, act)
 
@@ -169,24 +169,8 @@ def _reasoned(options: argparse.Namespace) -> None:
         raise ConfigError("--reason is wanted: why, for the record")
 
 
-def _confirmed() -> bool:
-    if not sys.stdin.isatty():
-        print("nothing was done: say --yes to do it", file=sys.stderr)
-        return False
-    if input("Do this? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
-    print("nothing was done", file=sys.stderr)
-    return False
-
-
 def _seconds(text: str) -> float:
     found = _TIME.fullmatch(text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r}: such as 500ms, 60s or 5m is wanted")
     return float(found[1]) * _UNITS_S[found[2]]
-
-
-def _print(lines: Any) -> None:
-    for line in lines:
-        print(line)
-    sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..terminal import table
 from .v1 import admin_pb2 as pb
 
 _HEAD = ("CALLS", "METHOD", "AT", "CIRCUIT", "SLOW/FAILED/CALLS", "UNDER WAY", "WAITING")
@@ -61,7 +62,4 @@ def _settings(settings: Iterable[pb.Setting], everything: bool) -> Iterator[str]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f"  {'  '.join(cells)}".rstrip()
+    return (f"  {line}" for line in table(rows))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 
 from ..api import channel
 from ..client import Policy
 from ..errors import MeshError
 from ..runtime.config import Config
+from ..terminal import print_json
 from .v1 import dead_letters_pb2 as pb
 from .v1 import read_models_pb2 as models_pb
 from .v1.dead_letters_pb2_grpc import DeadLetterServiceStub
@@ -150,8 +149,7 @@ async def _redrive(stub: DeadLetterServiceAsyncStub, options: argparse.Namespace
 
 def _print(service: str, letter: pb.DeadLetter, options: argparse.Namespace) -> None:
     if options.json:
-        fields = MessageToDict(letter, preserving_proto_field_name=True)
-        print(json.dumps({"service": service, **fields}))
+        print_json(letter, {"service": service})
         return
     where = (
         service if letter.subscription in ("", service) else f"{service} ({letter.subscription})"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 
 from ..api import channel
 from ..client import Policy
 from ..errors import MeshError
 from ..layers.identity import ORCHESTRATOR
 from ..runtime.config import Config, ConfigError
+from ..terminal import EXIT_STATUS, confirmed, print_json, print_lines
 from . import show
 from .v1 import saga_pb2 as pb
 from .v1.saga_pb2_grpc import SagaServiceStub
@@ -37,7 +34,7 @@ def add_to(commands: Any) -> None:
     saga = commands.add_parser(
         "saga",
         help="sagas: where they stand, and what to do about those that are parked",
-        epilog="Exit status: 0 done; 1 refused, not confirmed, or no answer; 2 a wrong command.",
+        epilog=EXIT_STATUS,
     )
     actions = saga.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="list sagas, the newest first")
@@ -110,21 +107,21 @@ async def _list(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int
             break
     if options.json:
         for saga in found:
-            _print_json(saga)
+            print_json(saga)
     else:
-        _print(show.table(show.LIST_HEAD, map(show.listed, found)) if found else ["no sagas"])
+        print_lines(show.listing(found) if found else ["no sagas"])
     return 0
 
 
 async def _show(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int:
     saga = await sagas.GetSaga(pb.GetSagaRequest(saga_id=options.saga_id))
-    _print_json(saga) if options.json else _print(show.whole(saga))
+    print_json(saga) if options.json else print_lines(show.whole(saga))
     return 0
 
 
 async def _watch(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int:
     async for news in sagas.WatchSaga(pb.WatchSagaRequest(saga_id=options.saga_id)):
-        _print_json(news.saga) if options.json else _print([*show.whole(news.saga), ""])
+        print_json(news.saga) if options.json else print_lines([*show.whole(news.saga), ""])
         if news.final:
             return 0 if news.saga.state == pb.Saga.COMPLETED else 1
     print("error: the stream broke off", file=sys.stderr)
@@ -135,9 +132,9 @@ async def _timeline(sagas: SagaServiceAsyncStub, options: argparse.Namespace) ->
     timeline = await sagas.GetTimeline(pb.GetTimelineRequest(saga_id=options.saga_id))
     if options.json:
         for entry in timeline.entries:
-            _print_json(entry)
+            print_json(entry)
     else:
-        _print(show.story(timeline))
+        print_lines(show.story(timeline))
     return 0
 
 
@@ -167,26 +164,16 @@ async def _act(ask: Any, request: Any, options: argparse.Namespace) -> int:
     request.validate_only = True
     preview: pb.OperatorAction = await ask(request)
     if not options.yes:
-        _print_json(preview) if options.json else _print(preview.effects)
-        if not _confirmed():
+        print_json(preview) if options.json else print_lines(preview.effects)
+        if not confirmed():
             return 1
     request.validate_only, request.etag = False, preview.etag
     done: pb.OperatorAction = await ask(request)
     if options.json:
-        _print_json(done)
+        print_json(done)
     else:
-        _print([*(done.effects if options.yes else ()), "", *show.whole(done.saga)])
+        print_lines([*(done.effects if options.yes else ()), "", *show.whole(done.saga)])
     return 0
-
-
-def _confirmed() -> bool:
-    if not sys.stdin.isatty():
-        print("nothing was done: say --yes to do it", file=sys.stderr)
-        return False
-    if input("Do this? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
-    print("nothing was done", file=sys.stderr)
-    return False
 
 
 _COMMANDS: dict[str, Command] = {
@@ -212,13 +199,3 @@ def _place(text: str) -> tuple[int, str]:
     if not position.isdecimal() or (branch and not branch.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is no step: 3, or 3.2, is wanted")
     return int(position), branch
-
-
-def _print(lines: Any) -> None:
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
-
-
-def _print_json(message: Message) -> None:
-    print(json.dumps(MessageToDict(message, preserving_proto_field_name=True)), flush=True)

@@ -6,24 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ..terminal import table
 from .v1 import saga_pb2 as pb
 
-LIST_HEAD = ("SAGA", "NAME", "KEY", "STATE", "CREATED", "FAILED AT", "WHY")
+_LIST_HEAD = ("SAGA", "NAME", "KEY", "STATE", "CREATED", "FAILED AT", "WHY")
 _STEP_HEAD = ("STEP", "METHOD", "STATE", "TRIES", "TOOK", "UNDO", "TRIES", "WHY")
 _ENTRY_HEAD = ("TIME", "WHAT", "STEP", "", "OUTCOME", "WHY")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table whose columns are as wide as they must be."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+def listing(sagas: Iterable[pb.Saga]) -> Iterator[str]:
+    """Yield the lines that list *sagas*."""
+    yield from table([_LIST_HEAD, *map(_listed, sagas)])
 
 
-def listed(saga: pb.Saga) -> Sequence[str]:
-    """Return the cells of *saga* in a list."""
+def _listed(saga: pb.Saga) -> Sequence[str]:
     return (
         saga.saga_id,
         f"{saga.name} v{saga.version}",
@@ -44,7 +40,7 @@ def whole(saga: pb.Saga) -> Iterator[str]:
     yield f"taken up again {saga.resumes} times, to be undone from {at(saga.deadline)} on"
     yield f"saga {saga.saga_id}, trace {saga.trace_id}, correlation {saga.correlation_id}"
     yield ""
-    yield from table(_STEP_HEAD, map(_step, saga.steps))
+    yield from table([_STEP_HEAD, *map(_step, saga.steps)])
 
 
 def story(timeline: pb.Timeline) -> Iterator[str]:
@@ -53,7 +49,7 @@ def story(timeline: pb.Timeline) -> Iterator[str]:
     yield f"{saga.name} v{saga.version} of {saga.key}: {pb.Saga.State.Name(saga.state)}"
     yield f"saga {saga.saga_id}, trace {saga.trace_id}, correlation {saga.correlation_id}"
     yield ""
-    yield from table(_ENTRY_HEAD, map(_entry, timeline.entries))
+    yield from table([_ENTRY_HEAD, *map(_entry, timeline.entries)])
 
 
 def at(time: Timestamp) -> str:
