@@ -6,7 +6,6 @@ What is frozen stays frozen: only who waits on it can find out, and connect anew
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
 from collections import Counter
@@ -56,10 +55,14 @@ class Hurter:
                 self.network.do(Link.heal, link)
 
     def _plan(self) -> list[tuple[str, str]]:
-        """Each target in turn, and all ways in turn too, so that each has its share of targets."""
+        """Each target in turn, and each way in turn, from another target on each time."""
         targets = self.rng.sample(self.targets, len(self.targets))
-        ways = itertools.cycle(self.rng.sample(list(HURTS), len(HURTS)))
-        return list(zip(targets * self.each, ways, strict=False))
+        ways = self.rng.sample(list(HURTS), len(HURTS))
+        return [
+            (target, ways[(number + turn) % len(ways)])
+            for turn in range(self.each)
+            for number, target in enumerate(targets)
+        ]
 
     async def _link(self, target: str) -> Link | None:
         """A connection to *target* through which something passes."""
