@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.e2e.system import ROOT
+from tests.e2e.system import ROOT, System
 
 
 def configure(folder: Path, modules: Mapping[str, str]) -> Path:
@@ -22,3 +24,10 @@ def configure(folder: Path, modules: Mapping[str, str]) -> Path:
     path = folder / "mesh.toml"
     path.write_text(text)
     return path
+
+
+def replace(system: System, service: str, how: signal.Signals) -> None:
+    """End a service, and wait until the supervisor has put another in its place."""
+    pid = system.pids[service]
+    os.kill(pid, how)
+    system.wait_restarted(service, pid, service)

@@ -1,0 +1,1 @@
+"""The next version of two services, for the tests of upgrades."""
