@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,7 @@ async def run_read_model(config: Config, options: argparse.Namespace) -> int:
             else:
                 models = list((await stub.ListReadModels(models_pb.ListReadModelsRequest())).models)
     except MeshError as error:
-        print(f"error: {options.service}: {error}")
-        return 1
+        return _failed(options.service, error, "it has no read model")
     for one in models:
         print(
             f"{one.name}: {models_pb.ReadModel.State.Name(one.state)}, {one.aggregate_count}"
@@ -73,7 +73,7 @@ async def run(config: Config, options: argparse.Namespace) -> int:
         names = [options.service] if options.service else list(config.services)
         return max([await _list(config, name, options) for name in names], default=0)
     if options.action == "redrive" and options.all == bool(options.topic and options.aggregate):
-        print("error: name a topic and an aggregate, or say --all")
+        print("error: name a topic and an aggregate, or say --all", file=sys.stderr)
         return 2
     try:
         async with _to(config, options.service) as opened:
@@ -83,8 +83,7 @@ async def run(config: Config, options: argparse.Namespace) -> int:
             else:
                 await _redrive(stub, options)
     except MeshError as error:
-        print(f"error: {options.service}: {error}")
-        return 1
+        return _failed(options.service, error)
     return 0
 
 
@@ -100,13 +99,19 @@ async def _list(config: Config, name: str, options: argparse.Namespace) -> int:
     except MeshError as error:
         if error.status is grpc.StatusCode.UNIMPLEMENTED and not options.service:
             return 0  # it listens to no events
-        print(f"error: {name}: {error}")
-        return 1
+        return _failed(name, error)
     for letter in letters:
         _print(name, letter, options)
     if not letters and not options.json:
         print(f"{name}: no dead letters")
     return 0
+
+
+def _failed(name: str, error: MeshError, lacks: str = "it listens to no events") -> int:
+    """Say why, which may be that it *lacks* what was asked; return the exit status."""
+    why = lacks if error.status is grpc.StatusCode.UNIMPLEMENTED else str(error)
+    print(f"error: {name}: {why}", file=sys.stderr)
+    return 1
 
 
 async def _letters(stub: DeadLetterServiceAsyncStub) -> Sequence[pb.DeadLetter]:

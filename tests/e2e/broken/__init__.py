@@ -1,0 +1,1 @@
+"""Services with something broken in them, for the tests of what operators do then."""
