@@ -44,7 +44,7 @@ help: ## what there is (this)
 	@printf '  %-14s%-9s%s\n' \
 	  ORDERS  run     'how many real orders to place after the start; 0: none (default: the first trading day)' \
 	  JAEGER  run     '1: traces go to the real Jaeger, built first (default: the embedded trace store)' \
-	  STORE   run     'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \
+	  STORE   'run soak' 'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \
 	  UP_FLAGS run    'more flags for `mesh up`' \
 	  FILE    replay  'a file in the format of the one in replay/data (default: that one, December 2010)' \
 	  ARGS    replay  'its options, for example ARGS="--concurrency 32 --decline 0.1 --json"; reconcile and audit have some too' \
@@ -78,7 +78,7 @@ audit: .venv/.run ## what happened to the payment of ORDER; without one: are the
 
 .PHONY: soak
 soak: $(DEV) ## kill processes at random under real orders, KILLS times, and add up the books
-	@$(PY) -m tests.soak --kills $(KILLS) --seed $(SEED) $(ARGS)
+	@$(PY) -m tests.soak --kills $(KILLS) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(ARGS)
 
 .PHONY: simulate
 simulate: $(DEV) ## the whole system from seeds, with everything going wrong that can, on all cores

@@ -36,7 +36,7 @@ ELSEWHERE = {
     'make bench-sagas ARGS="--finished 1000000"': "the same",
     'make bench-sagas ARGS="--crash 10000"': "the same",
     "make soak": "tests/e2e/test_soak.py is the short form",
-    "make soak KILLS=1000 SEED=7": "the same",
+    "make soak KILLS=1000 SEED=7 STORE=postgres": "the same",
     "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
     "docker compose --env-file deploy/postgres/compose.env up --build --wait": "the same",
 }

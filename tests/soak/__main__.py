@@ -12,7 +12,7 @@ from rich.console import Console
 from replay.progress import Progress
 from tests.soak import record, report
 from tests.soak.run import Load
-from tests.soak.soak import Options, soak
+from tests.soak.soak import STORES, Options, soak
 
 OK, WRONG, NOT_ALL, INTERRUPTED = 0, 1, 3, 130
 
@@ -21,7 +21,7 @@ def main() -> int:
     """Run it, and return the exit status."""
     given = parser().parse_args()
     orders = Load(given.seed, given.concurrency)
-    options = Options(given.kills, orders, given.gap_s)
+    options = Options(given.kills, orders, given.gap_s, given.store)
     folder = given.data or Path(tempfile.mkdtemp(prefix="soak-"))
     runs = record.read(given.out) if given.out else []
     print(f"databases and logs: {folder}", file=sys.stderr)
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--settle-s", type=float, default=30.0, metavar="S", help="allowed at the end (%(default)s)"
     )
+    add("--store", choices=STORES, default=STORES[0], help="where databases are (%(default)s)")
     add("--data", type=Path, metavar="DIR", help="databases and logs (a new temporary folder)")
     add(
         "--out",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import apsw
+from typing import Final, NamedTuple
 
 from mesh.saga.v1.saga_pb2 import Saga, SagaStep
+from tests.soak.databases import Databases
 
-_UNFINISHED: Final = (Saga.PENDING, Saga.EXECUTING, Saga.COMPENSATING)
+_SERVICE: Final = "orchestrator"
+_UNFINISHED: Final = ", ".join(map(str, (Saga.PENDING, Saga.EXECUTING, Saga.COMPENSATING)))
+_STEPS: Final = "mesh_sagas AS saga JOIN mesh_saga_steps AS step USING (saga_id)"
+_PENDING: Final = f"undo_state = {SagaStep.UNDO_PENDING}"
 
 
 class Step(NamedTuple):
@@ -28,36 +29,29 @@ class Step(NamedTuple):
 
 
 class Journal:
-    """The journal of the system in a folder."""
+    """The journal among *databases*; all of it raises `databases.Away`."""
 
-    def __init__(self, data: Path) -> None:
-        self._path = data / "orchestrator.db"
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
 
-    def unfinished(self) -> int:
+    async def unfinished(self) -> int:
         """How many sagas have not ended."""
-        states = ", ".join(str(int(state)) for state in _UNFINISHED)
-        ((count,),) = self._read(f"SELECT COUNT(*) FROM mesh_sagas WHERE state IN ({states})")
+        query = f"SELECT COUNT(*) FROM mesh_sagas WHERE state IN ({_UNFINISHED})"
+        ((count,),) = await self._databases.rows(_SERVICE, query)
         return int(count)
 
-    def running(self) -> set[Step]:
+    async def running(self) -> set[Step]:
         """The calls that sagas are making: the intents, and of those that undo the newest."""
-        doing = self._read(
-            "SELECT saga_id, position, target, step.method FROM mesh_sagas AS saga"
-            " JOIN mesh_saga_steps AS step USING (saga_id)"
-            f" WHERE saga.state = {int(Saga.EXECUTING)} AND step.state = {int(SagaStep.INTENT)}"
+        doing = await self._databases.rows(
+            _SERVICE,
+            f"SELECT saga_id, position, target, step.method FROM {_STEPS}"
+            f" WHERE saga.state = {Saga.EXECUTING} AND step.state = {SagaStep.INTENT}",
         )
-        undoing = self._read(
-            "SELECT saga_id, MAX(position), target, undo_method FROM mesh_sagas AS saga"
-            " JOIN mesh_saga_steps AS step USING (saga_id)"
-            f" WHERE saga.state = {int(Saga.COMPENSATING)}"
-            f" AND undo_state = {int(SagaStep.UNDO_PENDING)} GROUP BY saga_id"
+        undoing = await self._databases.rows(
+            _SERVICE,
+            f"SELECT saga_id, position, target, undo_method FROM {_STEPS}"
+            f" WHERE saga.state = {Saga.COMPENSATING} AND {_PENDING} AND position ="
+            " (SELECT MAX(position) FROM mesh_saga_steps AS one"
+            f" WHERE one.saga_id = saga.saga_id AND one.{_PENDING})",
         )
         return {Step(*row) for row in doing} | {Step(*row)._replace(undoes=True) for row in undoing}
-
-    def _read(self, query: str) -> list[Any]:
-        database = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            database.set_busy_timeout(2000)
-            return database.execute(query).fetchall()
-        finally:
-            database.close()

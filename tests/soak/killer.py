@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from tests.e2e.system import PROVIDER, SERVICES, System
 from tests.soak.coverage import ORCHESTRATOR, STEPS, Coverage, hit_by
+from tests.soak.databases import POSTGRES, Away, Databases
 from tests.soak.journal import Journal, Step
 from tests.soak.patience import until
 
@@ -27,6 +28,7 @@ WEIGHTS: Final = {
     ORCHESTRATOR: 1.5,
     "gateway": 1.0,
     "nats": 1.0,
+    POSTGRES: 1.0,
     "notification": 0.5,
     "analytics": 0.5,
     "traces": 0.25,
@@ -48,12 +50,16 @@ _SAID: Final = re.compile(r"^(\w+) (serves|was|ended|cannot|does)\b", re.MULTILI
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill. at_s: since the first; in_flight: sagas that had not ended; interrupted: counts."""
+    """One kill.
+
+    at_s: since the first; in_flight: sagas that had not ended, None where nobody could say, as the
+    database server was down; interrupted: how many of each step.
+    """
 
     at_s: float
     victims: tuple[str, ...]
     aimed: str
-    in_flight: int
+    in_flight: int | None
     interrupted: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +75,7 @@ class Killer:
     """
 
     system: System
+    databases: Databases
     rng: random.Random
     gap_s: float
     before: Coverage = field(default_factory=Coverage)
@@ -76,7 +83,7 @@ class Killer:
     coverage: Coverage = field(default_factory=Coverage)
 
     def __post_init__(self) -> None:
-        self._journal = Journal(self.system.data)
+        self._journal = Journal(self.databases)
         self._began = time.monotonic()
         self._died_at: dict[str, float] = {}
 
@@ -85,10 +92,10 @@ class Killer:
         self._began = time.monotonic()
         while len(self.kills) < count:
             await asyncio.sleep(self.rng.expovariate(1 / self.gap_s))
-            await until(lambda: self._down() <= DOWN_MAX)
+            await until(self._enough_run)
             kill = await self._aimed() if self.rng.random() < 0.5 else None
             if kill is None:
-                kill = self._kill(self._anyone())
+                kill = await self._kill(self._anyone())
             if kill.victims:
                 self.kills.append(kill)
                 tell(kill)
@@ -96,10 +103,11 @@ class Killer:
     def _alive(self) -> dict[str, int]:
         return {name: pid for name, pid in self.system.pids.items() if _runs(pid)}
 
-    def _down(self) -> int:
-        """How many do not serve, by the supervisor's last words about each."""
+    async def _enough_run(self) -> bool:
+        """Whether few are down, by the supervisor's last words about each."""
         last = dict(_SAID.findall(self.system.said()))
-        return sum(word != "serves" for word in last.values())
+        down = [name for name, word in last.items() if word != "serves"]
+        return len(down) <= DOWN_MAX
 
     def _candidates(self) -> list[str]:
         """Who may be killed next."""
@@ -121,24 +129,38 @@ class Killer:
         caller_dies = self.rng.random() < 0.5
         ends = time.monotonic() + AIM_S
         while missing and time.monotonic() < ends:
-            for step in sorted(self._journal.running()):
+            for step in sorted(await self._running()):
                 victim = ORCHESTRATOR if caller_dies else step.target
                 if step.kind in missing and victim in candidates:
-                    return self._kill((victim,), aimed=step.kind)
+                    return await self._kill((victim,), aimed=step.kind)
             await asyncio.sleep(AIM_POLL_S)
         return None
 
-    def _kill(self, victims: tuple[str, ...], aimed: str = "") -> Kill:
+    async def _kill(self, victims: tuple[str, ...], aimed: str = "") -> Kill:
         at_s = time.monotonic() - self._began
-        in_flight = self._journal.unfinished()
-        before = self._journal.running()
+        in_flight = await self._in_flight()
+        before = await self._running()
         pids = self._alive()
         killed = tuple(name for name in victims if name in pids and _end(pids[name]))
         self._died_at |= dict.fromkeys(killed, time.monotonic())
         # What was being made before and still is was interrupted; what is new met a dead service.
-        interrupted = [step for step in before & self._journal.running() if hit_by(killed, step)]
+        still = before & await self._running()
+        interrupted = [step for step in still if hit_by(killed, step)]
         self.coverage.add(killed, interrupted)
         return Kill(at_s, killed, aimed, in_flight, dict(_counted(interrupted)))
+
+    async def _in_flight(self) -> int | None:
+        try:
+            return await self._journal.unfinished()
+        except Away:
+            return None
+
+    async def _running(self) -> set[Step]:
+        """What is being made, as far as anybody can say: nothing while the database is down."""
+        try:
+            return await self._journal.running()
+        except Away:
+            return set()
 
 
 def _counted(steps: list[Step]) -> Iterator[tuple[str, int]]:

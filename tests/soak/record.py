@@ -11,11 +11,12 @@ from statistics import median
 from typing import Any, Final, TypeAlias
 
 from tests.soak.coverage import Coverage
-from tests.soak.soak import Soaked
+from tests.soak.soak import MAIL_REPEATS, Soaked
 
 #: What is kept of one run.
 Run: TypeAlias = dict[str, Any]
 
+MAILS: Final = ("due", "twice", "kills_that_may_repeat_one")
 WHAT: Final = "kill -9 of random processes under the orders of December 2010, round after round"
 
 
@@ -25,6 +26,7 @@ def run_of(soaked: Soaked, found: list[str]) -> Run:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
         "seed": options.orders.seed,
+        "store": options.store,
         "gap_s": options.gap_s,
         "customers": options.orders.concurrency,
         "faults": found,
@@ -32,6 +34,12 @@ def run_of(soaked: Soaked, found: list[str]) -> Run:
         "killing_s": round(outcome.disturbed_s, 1),
         "settled_s": round(outcome.settled_s, 2),
         "read_model_caught_up_s": round(outcome.caught_up_s, 2),
+        "mails_all_there_s": round(outcome.mailed_s, 2),
+        "mails": {
+            "due": len(outcome.mails.due),
+            "twice": outcome.mails.twice,
+            "kills_that_may_repeat_one": soaked.killed(*MAIL_REPEATS),
+        },
         "sagas_resumed": outcome.resumed,
         "orders_acknowledged": len(outcome.driver.acknowledged),
         "order_states": dict(outcome.books.states),
@@ -64,7 +72,10 @@ def coverage_of(runs: list[Run]) -> Coverage:
 def total_of(runs: list[Run]) -> dict[str, Any]:
     """The runs summed up."""
     kills = [kill for run in runs for kill in run["kills"]]
-    in_flight = [kill["in_flight"] for kill in kills]
+    in_flight = [kill["in_flight"] for kill in kills if kill["in_flight"] is not None]
+    mails = Counter[str]()
+    for run in runs:
+        mails.update(run.get("mails", {}))  # the first runs counted none
     killing_s = sum(run["killing_s"] for run in runs)
     orders = sum(run["orders_acknowledged"] for run in runs)
     return {
@@ -83,6 +94,7 @@ def total_of(runs: list[Run]) -> dict[str, Any]:
         "killing_s": round(killing_s, 1),
         "settled_s_most": max(run["settled_s"] for run in runs),
         "read_model_caught_up_s_most": max(run["read_model_caught_up_s"] for run in runs),
+        "mails": {name: mails[name] for name in MAILS},
         "sagas_resumed": sum(run["sagas_resumed"] for run in runs),
         "steps_interrupted": coverage_of(runs).counts.total(),
         "steps_never_interrupted": coverage_of(runs).missing,

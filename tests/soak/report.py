@@ -13,7 +13,7 @@ FAULTS_SHOWN = 20
 def show(runs: list[Run], console: Console) -> None:
     """Print the figures of the runs together, what was interrupted, and what is wrong."""
     total = total_of(runs)
-    flight = total["in_flight_at_kill"]
+    flight, mails = total["in_flight_at_kill"], total["mails"]
     killed = ", ".join(f"{name} {count}" for name, count in total["processes_killed"].items())
     console.print(
         f"{total['kills']} kills in {total['killing_s']} s ({killed});"
@@ -22,6 +22,8 @@ def show(runs: list[Run], console: Console) -> None:
         f"{total['orders_acknowledged']} orders, {total['orders_per_s']} /s; all ended within"
         f" {total['settled_s_most']} s of the last restart, and the read model told the same"
         f" {total['read_model_caught_up_s_most']} s later",
+        f"{mails['due']} events to write about, {mails['twice']} mails came twice;"
+        f" {mails['kills_that_may_repeat_one']} kills might each have repeated one",
         sep="\n",
         highlight=False,
     )

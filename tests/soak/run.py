@@ -23,8 +23,10 @@ from tests.e2e import december
 from tests.e2e.books import Books, count_resumed, faults, read_books
 from tests.e2e.read_model import Told, as_analytics_tells, as_services_tell
 from tests.e2e.system import System
+from tests.soak.databases import Databases
 from tests.soak.driver import Driver
 from tests.soak.journal import Journal
+from tests.soak.mails import Mailbox, Mails, read_mails
 from tests.soak.orders import Fate, placements, set_up
 from tests.soak.patience import POLL_S, until
 
@@ -34,6 +36,8 @@ WARM_UP_S = 3.0
 PATIENCE_S = 300.0
 #: How long the read model may take to tell what the services tell.
 READ_MODEL_S = 60.0
+#: How long mails may take that nobody hinders: they are sent one after the other.
+MAILS_S = 180.0
 
 Disturb = Callable[[], Awaitable[None]]
 
@@ -52,7 +56,8 @@ class Outcome:
     """What came of it.
 
     settled_s: from when everything ran again to the end of the last saga. caught_up_s: from there
-    until the read model told what the services tell. told: what they did in the end.
+    until the read model told what the services tell. told: what they did in the end. mailed_s: from
+    the end of the last saga until the last mail was there.
     """
 
     driver: Driver
@@ -60,6 +65,8 @@ class Outcome:
     settled_s: float
     caught_up_s: float
     told: tuple[Told, Told]
+    mailed_s: float
+    mails: Mails
     resumed: int
     restarts: int
     reconciled: dict[str, Any]
@@ -70,6 +77,7 @@ class Outcome:
         """What is wrong, a sentence each; nothing is expected."""
         yield from self.driver.refused
         yield from faults(self.books)
+        yield from self.mails.faults()
         yield from self._faults_of_acknowledged()
         yield from self._faults_of_sums()
         yield from self._faults_of_read_model()
@@ -153,24 +161,31 @@ async def orders_under(
         finally:
             customers.cancel()
             await asyncio.gather(customers, return_exceptions=True)
-    journal = Journal(system.data)
-    await until(lambda: journal.unfinished() == 0)
-    settled_s = time.monotonic() - up_at
-    told = _read_model(system)
-    caught_up_s = time.monotonic() - up_at - settled_s
+    async with Databases(system) as databases:
+        await until(lambda: _all_ended(Journal(databases)))
+        ended_at = time.monotonic()
+        told = await _read_model(system)
+        told_at = time.monotonic()
+        mails = await _mails(system, databases)
+        mailed_at = time.monotonic()
     reconciled = _reconcile(system)
     restarts = system.said().count("serves again")
     system.stop()
+    # In a thread, as of a PostgreSQL they are read by an event loop of its own.
+    resumed = await asyncio.to_thread(count_resumed, system.data)
+    books = await asyncio.to_thread(read_books, system.data)
     return Outcome(
         driver=driver,
         disturbed_s=disturbed_s,
-        settled_s=settled_s,
-        caught_up_s=caught_up_s,
+        settled_s=ended_at - up_at,
+        caught_up_s=told_at - ended_at,
         told=told,
-        resumed=count_resumed(system.data),
+        mailed_s=mailed_at - ended_at,
+        mails=mails,
+        resumed=resumed,
         restarts=restarts,
         reconciled=reconciled,
-        books=read_books(system.data),
+        books=books,
         loaded=_loaded(plan),
     )
 
@@ -182,7 +197,7 @@ def _loaded(plan: Plan) -> Counter[str]:
     return units
 
 
-def _all_run(system: System, names: Iterable[str]) -> bool:
+async def _all_run(system: System, names: Iterable[str]) -> bool:
     """Whether every process runs, and serves."""
     if set(names) - system.pids.keys():
         return False
@@ -193,14 +208,29 @@ def _all_run(system: System, names: Iterable[str]) -> bool:
     return gateway_serves and all(map(system.serves, system.config.services))
 
 
-def _read_model(system: System) -> tuple[Told, Told]:
+async def _all_ended(journal: Journal) -> bool:
+    return await journal.unfinished() == 0
+
+
+async def _read_model(system: System) -> tuple[Told, Told]:
     """What services and read model tell, when they tell the same or are out of time for it."""
     ends = time.monotonic() + READ_MODEL_S
     while True:
         told = as_services_tell(system), as_analytics_tells(system)
         if told[0] == told[1] or time.monotonic() > ends:
             return told
-        time.sleep(POLL_S)
+        await asyncio.sleep(POLL_S)
+
+
+async def _mails(system: System, databases: Databases) -> Mails:
+    """What has been mailed, when it is all or out of time for it."""
+    ends = time.monotonic() + MAILS_S
+    mailbox = Mailbox(system.data)
+    while True:
+        mails = await read_mails(databases, mailbox)
+        if mails.are_all_there or time.monotonic() > ends:
+            return mails
+        await asyncio.sleep(POLL_S)
 
 
 def _reconcile(system: System) -> dict[str, Any]:
