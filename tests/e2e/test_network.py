@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from replay.progress import Progress
-from tests.e2e.system import PROVIDER, SERVICES, running_over
+from tests.e2e.system import PROVIDER, running_over
 from tests.soak.hurter import HURTS, Hurter
 from tests.soak.network import BUS, Network
 from tests.soak.run import Load, orders_under
 from tests.support.brokers import NatsBroker
 
-SEED = 1
-#: Who is connected to all the time.
-TARGETS = (*SERVICES, PROVIDER, BUS)
+SEED = 6  # the bus, payment and the provider behind it freeze
+#: Who is connected to all the time, in the order in which an order comes to them.
+TARGETS = ("orchestrator", "user", "order", "inventory", "payment", PROVIDER, "shipping", BUS)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def test_whatever_is_done_to_connections_nothing_is_lost_and_nothing_waits_for_e
         Network(bus_port) as network,
         running_over(network, tmp_path) as system,
     ):
-        hurter = Hurter(network, random.Random(SEED), TARGETS, gap_s=0.2, each=3)
+        hurter = Hurter(network, random.Random(SEED), TARGETS, gap_s=0.15, each=2)
         load = Load(SEED, first_day=True)
         with capsys.disabled():
             outcome = asyncio.run(orders_under(system, load, hurter.run, Progress()))
