@@ -141,6 +141,7 @@ class Link:
                 return False
             sink.write(piece)
             await sink.drain()
+        await self._thawed[direction].wait()  # nor does a farewell pass
         return True
 
     async def _wait(self, direction: Direction, size_bytes: int) -> None:

@@ -222,3 +222,27 @@ def test_the_middle_of_a_message_is_found_however_it_comes(
         has_two = any({position + n, position + n - 1} <= inside for n in range(1, len(piece)))
         assert middle or not has_two or len(piece) <= 1
         position += len(piece)
+
+
+async def test_a_frozen_link_passes_no_farewell_either() -> None:
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    proxy = TcpProxy("server", "127.0.0.1", server.sockets[0].getsockname()[1])
+    port = await proxy.start("127.0.0.1")
+    clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    async with asyncio.timeout(PATIENCE_S):
+        while len(writers) < len(clients):  # noqa: ASYNC110  # the server tells nobody
+            await asyncio.sleep(0.01)
+        frozen, other = proxy.links
+        frozen.freeze("reply")
+        for writer in writers:
+            writer.close()
+        readers = {client[1].get_extra_info("sockname"): client[0] for client in clients}
+        assert await readers[other.peer].read() == b""
+        assert not readers[frozen.peer].at_eof()
+        frozen.heal()
+        assert await readers[frozen.peer].read() == b""
+    for _, writer in clients:
+        writer.close()
+    await proxy.close()
+    server.close()
