@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
@@ -13,6 +13,11 @@ from .node import Node
 from .runtime import config
 from .transport.grpc_client import GrpcTransport
 from .transport.interceptors import client_interceptors
+from .transport.port import LayersOf
+
+if TYPE_CHECKING:
+    from .policies import Policies
+    from .server import ServerSettings
 
 
 def channel(
@@ -58,18 +63,38 @@ def interceptors(
 
 
 def server_interceptors(
-    *, node: Node | None = None, only: Collection[type[Layer]] = ()
+    name: str = "",
+    *,
+    settings: ServerSettings | None = None,
+    node: Node | None = None,
+    only: Collection[type[Layer]] = (),
 ) -> list[grpc.aio.ServerInterceptor]:
     """Return what puts the server stack around all that a stock `grpc.aio` server serves.
 
-    Servicers may be coroutines or, as gRPC has it, plain functions. gRPC's own services (health,
-    reflection) are left alone. With *only*, these layers are put there and none of the others.
+    Give it to one server. *name* names it in `mesh.toml`, whose `[server]` says how calls are
+    served unless *settings* do. Servicers may be coroutines or, as gRPC has it, plain functions.
+    gRPC's own services (health, reflection) are left alone. With *only*, these layers are put there
+    and none of the others.
     """
-    from .server import server_layers  # what only servers need takes as long again to import
-    from .transport.server_interceptors import ServerInterceptor
+    from .transport.server_interceptors import ServerInterceptor  # what only servers need
 
     node = node or Node.of_environment()
-    return [ServerInterceptor(pick(server_layers(node), only), node.runtime)]
+    return [ServerInterceptor(layers_serving(name, settings, node, only), node.runtime)]
+
+
+def layers_serving(
+    name: str, settings: ServerSettings | None, node: Node, only: Collection[type[Layer]]
+) -> LayersOf:
+    """Return what gives the layers of each method that a stock server serves."""
+    from .server import ServerSettings, server_layers  # takes as long again to import
+
+    fixed, policies, own = settings or ServerSettings(), _policies(), node.target("")
+
+    def of(method: Method) -> list[Layer]:
+        chosen = fixed if settings or not policies else policies.served(name, method)
+        return pick(server_layers(node, chosen, own), only)
+
+    return of
 
 
 def pick(layers: Sequence[Layer], only: Collection[type[Layer]]) -> list[Layer]:
@@ -78,7 +103,15 @@ def pick(layers: Sequence[Layer], only: Collection[type[Layer]]) -> list[Layer]:
 
 
 def configured(target: str) -> Policing:
-    """Return what `mesh.toml` says of calls of *target*, if there is such a file."""
+    """Return what `mesh.toml` and the environment say of calls of *target*."""
+    policies = _policies()
+    return policies.toward(target) if policies else Policy()
+
+
+def _policies() -> Policies | None:
+    """Return what is configured, if anything is."""
+    if not config.is_given():
+        return None
     from .policies import Policies  # reads servers' settings too, and so imports all they need
 
-    return Policies(config.load()).toward(target) if config.path().exists() else Policy()
+    return Policies(config.load(needs_file=False))

@@ -45,7 +45,7 @@ class Policies:
     def __init__(self, config: Config) -> None:
         self._outside = config.targets
         self.calling = Levels(Policy(), config.policy, {*config.services, *config.targets})
-        self.serving = Levels(ServerSettings(), config.server, config.services)
+        self.serving = Levels(ServerSettings(), config.server, {*config.services, *config.targets})
         self.listening = Levels(WireConfig(), config.wire, config.services)
 
     def of(self, target: str, method: Method) -> Policy:

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from .api import configured, pick
+from .api import configured, layers_serving, pick
 from .call import Layer, Method
 from .client import Policy, client_layers, layers_at
 from .node import Node
 from .runtime.clock import BlockingClock, SystemClock
 from .transport.grpc_sync_client import sync_client_interceptors
+
+if TYPE_CHECKING:
+    from .server import ServerSettings
 
 
 def interceptors(
@@ -58,23 +61,23 @@ def interceptors(
 
 
 def server_interceptors(
-    *, node: Node | None = None, only: Collection[type[Layer]] = ()
+    name: str = "",
+    *,
+    settings: ServerSettings | None = None,
+    node: Node | None = None,
+    only: Collection[type[Layer]] = (),
 ) -> list[grpc.ServerInterceptor]:
     """Return what puts the server stack around all that a stock sync server serves.
 
-    gRPC's own services (health, reflection) are left alone. With *only*, these layers are put there
-    and none of the others.
-
-    Raises:
-        ValueError: a layer needs an event loop.
+    Give it to one server. *name* names it in `mesh.toml`, whose `[server]` says how calls are
+    served unless *settings* do. gRPC's own services (health, reflection) are left alone. With
+    *only*, these layers are put there and none of the others. No layer of a server needs an event
+    loop.
     """
-    from .server import server_layers  # what only servers need takes as long again to import
-    from .transport.grpc_sync_server import SyncServerInterceptor
+    from .transport.grpc_sync_server import SyncServerInterceptor  # what only servers need
 
     node = _blocking(node or Node.of_environment())
-    layers = pick(server_layers(node), only)
-    _refuse_suspending(layers)
-    return [SyncServerInterceptor(layers, node.runtime)]
+    return [SyncServerInterceptor(layers_serving(name, settings, node, only), node.runtime)]
 
 
 def _blocking(node: Node) -> Node:

@@ -155,21 +155,30 @@ def path(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("MESH_CONFIG", "mesh.toml"))
 
 
-def load(environment: Mapping[str, str] = os.environ) -> Config:
+def is_given(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is a file, or a setting among the variables."""
+    return path(environment).exists() or bool(_settings(environment))
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    starts = tuple(Written(section).prefix for section in LEVELLED)
+    return {name: text for name, text in environment.items() if name.startswith(starts)}
+
+
+def load(environment: Mapping[str, str] = os.environ, *, needs_file: bool = True) -> Config:
     """Return the configuration.
 
     Raises:
-        ConfigError: it is missing or wrong.
+        ConfigError: it is missing, and needed, or wrong.
     """
-    starts = tuple(Written(section).prefix for section in LEVELLED)
-    settings = {n: text for n, text in environment.items() if n.startswith(starts)}
+    settings = _settings(environment)
     unknown = {n for n in environment if n.startswith("MESH_")} - {*ENVIRONMENT, *settings}
     if unknown:
         names = ", ".join(sorted(unknown))
         raise ConfigError(f"unknown: {names}; known are {', '.join(ENVIRONMENT)}")
     where = path(environment)
     try:
-        document = tomllib.loads(where.read_text())
+        document = tomllib.loads(where.read_text()) if needs_file or where.exists() else {}
     except FileNotFoundError:
         raise ConfigError(
             f"{where} is not there: run this where it is, or set MESH_CONFIG"

@@ -28,15 +28,14 @@ from .grpc_servicers import (
     trailing,
     with_behaviour,
 )
-from .port import answering
+from .port import LayersOf, answering
 
 
 class SyncServerInterceptor(grpc.ServerInterceptor):
-    """Puts *layers* around every method that a sync server serves."""
+    """Puts layers around every method that a sync server serves."""
 
-    def __init__(self, layers: Sequence[Layer], runtime: Runtime) -> None:
-        self._unary = stack(*layers, around=_unary)
-        self._stream = stack_stream(*layers, around=_stream)
+    def __init__(self, layers_of: LayersOf, runtime: Runtime) -> None:
+        self._layers_of = layers_of
         self._runtime = runtime
         self._handlers = Handlers(self.around)
 
@@ -46,20 +45,33 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
 
     def around(self, handler: Any, method: Method, behaviour: Behaviour) -> Any:
         """Return *handler* with the layers around its *behaviour*."""
-        wrapped = self._replies if method.server_streams else self._reply
+        layered = _Layered(method, self._layers_of(method), self._runtime)
+        wrapped = layered.replies if method.server_streams else layered.reply
 
         @functools.wraps(behaviour)  # its thread pool, if it has one of its own, is an attribute
         def served(request: Any, context: Any) -> Any:
-            return wrapped(method, request, Served(behaviour, TellingContext(context)))
+            return wrapped(request, Served(behaviour, TellingContext(context)))
 
         return with_behaviour(handler, method, served)
 
-    def _reply(self, method: Method, request: Any, served: Served) -> Any:
+
+class _Layered:
+    """The layers around one method, for servicers in threads."""
+
+    def __init__(self, method: Method, layers: Sequence[Layer], runtime: Runtime) -> None:
+        self._method = method
+        self._unary = stack(*layers, around=_unary)
+        self._stream = stack_stream(*layers, around=_stream)
+        self._runtime = runtime
+
+    def reply(self, request: Any, served: Served) -> Any:
+        """Serve a request, or many, with one reply."""
+
         def run() -> Any:
-            if method.client_streams:
-                reply = drive(only(self._given(method, request, served)))
+            if self._method.client_streams:
+                reply = drive(only(self._given(request, served)))
             else:
-                reply = drive(self._unary(arrived(method, request, served, self._runtime)))
+                reply = drive(self._unary(arrived(self._method, request, served, self._runtime)))
             _mark(served.context)
             return reply
 
@@ -67,10 +79,11 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
             return contextvars.copy_context().run(run)
         return ending.reply
 
-    def _replies(self, method: Method, request: Any, served: Served) -> Iterator[Any]:
+    def replies(self, request: Any, served: Served) -> Iterator[Any]:
+        """Serve a request, or many, with many replies."""
         context = contextvars.copy_context()  # gRPC may take each reply in another one
         with _Ending(served.context):
-            replies = iterate(context.run(self._given, method, request, served))
+            replies = iterate(context.run(self._given, request, served))
             marked = False
             try:
                 while (reply := context.run(next, replies, _END)) is not _END:
@@ -81,7 +94,8 @@ class SyncServerInterceptor(grpc.ServerInterceptor):
             finally:
                 context.run(replies.close)  # type: ignore[attr-defined]  # it is a generator
 
-    def _given(self, method: Method, request: Any, served: Served) -> AsyncIterator[Any]:
+    def _given(self, request: Any, served: Served) -> AsyncIterator[Any]:
+        method = self._method
         many = blocking(request if method.client_streams else ())
         first = method.request_type() if method.client_streams else request
         return self._stream(arrived(method, first, served, self._runtime), many)

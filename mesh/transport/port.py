@@ -16,6 +16,9 @@ from ..scope import degrade, scope
 #: Gives the method at a path, and the layers around its calls.
 LayersAt: TypeAlias = Callable[[str], tuple[Method, Sequence[Layer]]]
 
+#: Gives the layers around the calls of a method.
+LayersOf: TypeAlias = Callable[[Method], Sequence[Layer]]
+
 #: gRPC refuses, at random, metadata of more than 8 KiB.
 METADATA_LIMIT_BYTES = 8 * 1024
 #: The longest idempotency key.

@@ -30,18 +30,17 @@ from .grpc_servicers import (
     with_behaviour,
 )
 from .grpc_sync_server import SyncServerInterceptor
-from .port import answering
+from .port import LayersOf, answering
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Puts *layers* around every method that a server of `grpc.aio` serves."""
+    """Puts layers around every method that a server of `grpc.aio` serves."""
 
-    def __init__(self, layers: Sequence[Layer], runtime: Runtime) -> None:
-        self._unary = stack(*layers, around=_unary)
-        self._stream = stack_stream(*layers, around=_stream)
+    def __init__(self, layers_of: LayersOf, runtime: Runtime) -> None:
+        self._layers_of = layers_of
         self._runtime = runtime
         self._handlers = Handlers(self._around)
-        self._threaded = SyncServerInterceptor(layers, runtime)
+        self._threaded = SyncServerInterceptor(layers_of, runtime)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the handler that the server has, with the layers around it."""
@@ -51,59 +50,79 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _around(self, handler: Any, method: Method, behaviour: Behaviour) -> Any:
         if not is_async(behaviour):
             return self._threaded.around(handler, method, behaviour)
-        wrapped = self._reply
+        layered = _Layered(method, behaviour, self._layers_of(method), self._runtime)
         if method.server_streams:
-            wrapped = self._replies
-        elif method.client_streams:
-            wrapped = self._only
-        return with_behaviour(handler, method, wrapped(method, behaviour))
-
-    def _reply(self, method: Method, behaviour: Behaviour) -> Behaviour:
-        async def reply(request: Any, context: Any) -> Any:
-            call = arrived(method, request, Served(behaviour, context), self._runtime)
-            try:
-                reply = await self._unary(call)
-                await _mark(context)
-                return reply
-            except MeshError as error:
-                return await _end(context, error)
-
-        return reply
-
-    def _given(
-        self, method: Method, behaviour: Behaviour, request: Any, context: Any
-    ) -> AsyncIterator[Any]:
-        first, rest = (
-            (method.request_type(), request) if method.client_streams else (request, nothing())
+            return with_behaviour(handler, method, layered.replies)
+        return with_behaviour(
+            handler, method, layered.only if method.client_streams else layered.reply
         )
-        call = arrived(method, first, Served(behaviour, context), self._runtime)
-        return self._stream(call, rest)
 
-    def _only(self, method: Method, behaviour: Behaviour) -> Behaviour:
-        async def reply(requests: Any, context: Any) -> Any:
-            try:
-                reply = await only(self._given(method, behaviour, requests, context))
-                await _mark(context)
-                return reply
-            except MeshError as error:
-                return await _end(context, error)
 
-        return reply
+class _Layered:
+    """A servicer's function for one method, with layers around it."""
 
-    def _replies(self, method: Method, behaviour: Behaviour) -> Behaviour:
-        async def replies(request: Any, context: Any) -> AsyncIterator[Any]:
-            try:
-                async with Reading(self._given(method, behaviour, request, context)) as given:
-                    marked = False
-                    async for reply in given:
-                        if not marked:  # before the first one
-                            await _mark(context)
-                            marked = True
-                        yield reply
-            except MeshError as error:
-                await _end(context, error)
+    def __init__(
+        self, method: Method, behaviour: Behaviour, layers: Sequence[Layer], runtime: Runtime
+    ) -> None:
+        self._method = method
+        self._behaviour = behaviour
+        self._unary = stack(*layers, around=_unary)
+        self._stream = stack_stream(*layers, around=_stream)
+        self._runtime = runtime
 
-        return replies
+    async def reply(self, request: Any, context: Any) -> Any:
+        """Serve one request with one reply."""
+        try:
+            reply = await self._unary(self._arrived(request, context))
+            await _mark(context)
+            return reply
+        except MeshError as error:
+            return await _end(context, error)
+
+    async def only(self, requests: Any, context: Any) -> Any:
+        """Serve many requests with one reply."""
+        try:
+            reply = await only(self._given(requests, context))
+            await _mark(context)
+            return reply
+        except MeshError as error:
+            return await _end(context, error)
+
+    async def replies(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Serve a request, or many, with many replies."""
+        try:
+            async with Reading(self._given(request, context)) as given:
+                marked = False
+                async for reply in given:
+                    if not marked:  # before the first one
+                        await _mark(context)
+                        marked = True
+                    yield reply
+        except MeshError as error:
+            await _end(context, error)
+
+    def _arrived(self, request: Any, context: Any) -> Call:
+        return arrived(self._method, request, Served(self._behaviour, context), self._runtime)
+
+    def _given(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        if self._method.client_streams:
+            return self._stream(self._arrived(self._method.request_type(), context), request)
+        return self._stream(self._arrived(request, context), nothing())
+
+
+class _Context:
+    """A servicer's context from which it reads what the layers have let through."""
+
+    def __init__(self, context: Any, requests: AsyncIterator[Any]) -> None:
+        self._context = context
+        self._requests = requests
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        """Return the next request, `grpc.aio.EOF` after the last."""
+        return await anext(self._requests, grpc.aio.EOF)
 
 
 async def _unary(call: Call) -> Any:
@@ -120,14 +139,16 @@ async def _unary(call: Call) -> Any:
 async def _stream(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """The same where somebody streams; replies that the servicer writes go by the layers."""
     behaviour, context = call.carrier
-    request = requests if call.method.client_streams else call.request
+    given: tuple[Any, Any] = call.request, context
+    if call.method.client_streams:
+        given = requests, _Context(context, requests)
     try:
         if inspect.isasyncgenfunction(behaviour):
-            async with Reading(behaviour(request, context)) as replies:
+            async with Reading(behaviour(*given)) as replies:
                 async for reply in replies:
                     yield reply
         else:
-            reply = await behaviour(request, context)
+            reply = await behaviour(*given)
             if not call.method.server_streams:
                 yield reply
     except Exception as error:  # noqa: BLE001  # likewise

@@ -81,7 +81,7 @@ def test_every_method_served_has_settings_of_its_own(policies: Made) -> None:
     ("lines", "variables", "told"),
     [
         ("[policy.nobody]\ntimeout_s = 1.0", {}, "'nobody' is neither .* names echo, legacy;"),
-        ("[server.legacy]\ntimeout_s = 1.0", {}, "'legacy' is neither .* names echo;"),
+        ("[server.nobody]\ntimeout_s = 1.0", {}, "'nobody' is neither .* names echo, legacy;"),
         ("[server]\ntimeout_s = 0.0", {}, r"\[server\] timeout_s: timeout_s is more than 0"),
         ("", {"MESH_POLICY__ECHO__SPEED": "1"}, "MESH_POLICY__ECHO__SPEED: names no setting"),
         ("", {"MESH_POLICIES": "1"}, "unknown: MESH_POLICIES; known are .*MESH_POLICY__"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,25 +15,38 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 import mesh
 from mesh.layers.identity import Identities
 from mesh.metadata import TOKEN
+from mesh.scope import scope
+from mesh.server import ServerSettings
 from tests.support.echo import (
     CHAT,
     COUNT,
     PUT,
     READ,
+    SUM,
     EchoReply,
     EchoRequest,
     EchoStub,
     stock_channel,
 )
+from tests.support.runtime import FakeRuntime
 
+CONFIGURED = """
+[target.echo]
+[server]
+timeout_s = 7.0
+[server.echo]
+timeout_s = 8.0
+[server.echo.Read]
+timeout_s = 9.0
+"""
 STRICT = mesh.Node(identities=Identities("of these tests"))
 
 
 @asynccontextmanager
 async def serving(
-    behaviours: dict[Any, Any], node: mesh.Node | None = None
+    behaviours: dict[Any, Any], node: mesh.Node | None = None, *given: Any, **options: Any
 ) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=mesh.server_interceptors(node=node))
+    server = grpc.aio.server(interceptors=mesh.server_interceptors(*given, node=node, **options))
     handlers = {
         method.name: getattr(grpc, f"{method.kind.name.lower()}_rpc_method_handler")(
             behaviour, EchoRequest.FromString, EchoReply.SerializeToString
@@ -75,6 +89,47 @@ async def test_replies_may_be_written() -> None:
     async with serving({CHAT: chat}) as channel:
         replies = EchoStub(channel).Chat(iter([EchoRequest(text=text) for text in "ab"]))
         assert [reply.text async for reply in replies] == ["a", "b"]
+
+
+async def test_requests_that_a_servicer_reads_obey_their_contract() -> None:
+    async def total(_: Any, context: Any) -> Any:
+        found = EchoReply()
+        while (request := await context.read()) is not grpc.aio.EOF:
+            found.number += request.number
+        return found
+
+    async with serving({SUM: total}) as channel:
+        stub = EchoStub(channel)
+        assert (await stub.Sum(iter([EchoRequest(number=n) for n in (1, 2)]))).number == 3
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Sum(iter([EchoRequest(number=n) for n in (1, -2)]))
+    assert caught.value.code() is StatusCode.INVALID_ARGUMENT
+
+
+async def test_servers_take_what_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = FakeRuntime()
+
+    async def left(_: Any, __: Any) -> Any:
+        return EchoReply(number=int(scope.get().deadline - runtime.clock.monotonic()))
+
+    async def answers(*given: Any, **options: Any) -> list[int]:
+        node = mesh.Node(runtime=runtime)
+        async with serving({READ: left, PUT: left}, node, *given, **options) as channel:
+            stub = EchoStub(channel)
+            return [(await ask(EchoRequest())).number for ask in (stub.Read, stub.Put)]
+
+    path = tmp_path / "mesh.toml"
+    path.write_text(CONFIGURED)
+    monkeypatch.setenv("MESH_CONFIG", str(path))
+    assert await answers() == [7, 7]
+    assert await answers("echo") == [9, 8]
+    assert await answers("echo", settings=ServerSettings(timeout_s=5.0)) == [5, 5]
+    path.unlink()
+    assert await answers() == [30, 30]
+    monkeypatch.setenv("MESH_SERVER__TIMEOUT_S", "6")
+    assert await answers() == [6, 6]
 
 
 async def test_a_code_that_was_set_before_an_exception_stands_and_its_text_does_not() -> None:
