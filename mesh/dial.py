@@ -97,7 +97,9 @@ class _DeclaredChannel:
 
 def _undeclared(path: str, target: str) -> Callable[..., Any]:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise UndeclaredCall(f"{path} of {target!r} is not declared in clients.py")
+        error = UndeclaredCall(f"{path} of {target!r} is not declared in clients.py")
+        error.of_call = path.removeprefix("/")
+        raise error
 
     return refuse
 

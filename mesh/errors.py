@@ -38,11 +38,13 @@ class MeshError(grpc.RpcError):
 
     `reason` is UPPER_SNAKE and stable: programs branch on it. `message` is for people and holds
     no personal data. `retry_after_s` is in seconds; below 0, callers do not retry by themselves.
+    `of_call` is the method that this process called and that ended so; "" of what is raised here.
     """
 
     status: StatusCode = StatusCode.UNKNOWN
     outcome: Outcome = Outcome.UNKNOWN
     reason: str = "UNKNOWN"
+    of_call: str = ""
 
     def __init__(
         self,

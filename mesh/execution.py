@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .call import Call, Handler, StreamHandler
-from .errors import KeyInFlight, NotExecuted, Refused, Unavailable
+from .errors import KeyInFlight, NotExecuted, Refused
 from .layers.streams import Reading
 from .metadata import VOID
 from .service import Context
@@ -134,10 +134,7 @@ def with_context(function: Callable[..., Any], context: Callable[[Call], Context
     async def handle(call: Call) -> Message:
         if VOID in call.metadata:
             raise Refused("it keeps no keys", reason="KEYLESS")
-        try:
-            reply: Message = await function(context(call), call.request)
-        except NotExecuted as error:
-            raise downstream(error) from error
+        reply: Message = await function(context(call), call.request)
         return reply
 
     return handle
@@ -151,23 +148,11 @@ def with_context_stream(
     async def handle(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
         client_streams, server_streams = call.method.kind.value
         request = requests if client_streams else call.request
-        try:
-            if server_streams:
-                async with Reading(function(context(call), request)) as replies:
-                    async for reply in replies:
-                        yield reply
-            else:
-                yield await function(context(call), request)
-        except NotExecuted as error:
-            raise downstream(error) from error
+        if server_streams:
+            async with Reading(function(context(call), request)) as replies:
+                async for reply in replies:
+                    yield reply
+        else:
+            yield await function(context(call), request)
 
     return handle
-
-
-def downstream(error: NotExecuted) -> Unavailable:
-    """What our caller may conclude of a call of ours that was not executed: nothing."""
-    return Unavailable(
-        f"a service behind this one is not available: {error.message}",
-        reason="DOWNSTREAM_UNAVAILABLE",
-        retry_after_s=error.retry_after_s,
-    )

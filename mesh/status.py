@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ from .errors import (
     Unavailable,
     UndeclaredCall,
 )
+from .metadata import PUSHBACK, STATUS_DETAILS
 
 CODES: Mapping[int, StatusCode] = {code.value[0]: code for code in StatusCode}
 #: How the `ErrorInfo` of an error that was retried below as far as allowed says so.
@@ -44,6 +46,7 @@ _RETRIES, _EXHAUSTED = "retries", "exhausted"
 #: What a `google.protobuf.Duration` can say, in seconds: about 10,000 years.
 _WAIT_MAX_S = 315_576_000_000.0
 
+_MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 #: Which class a refusal, an unexecuted or an unknown answer becomes; the first match wins.
@@ -134,6 +137,21 @@ def from_wire(code: StatusCode, message: str, details: bytes | None) -> MeshErro
         if status.code == code.value[0]:
             return from_status(status)
     return from_status(Status(code=code.value[0], message=message))
+
+
+def from_rpc_error(error: Any) -> MeshError:
+    """Return what the failure of a stock stub means: a `grpc.aio.AioRpcError`, or a sync one's."""
+    details, pushback = None, None
+    for name, value in error.trailing_metadata() or ():
+        if name == STATUS_DETAILS:
+            details = value if isinstance(value, bytes) else value.encode()
+        elif name == PUSHBACK:
+            pushback = str(value)
+    meant = from_wire(error.code(), error.details() or "", details)
+    if pushback is not None:  # "-1", like anything else that is no number, means never
+        again = _MILLISECONDS.fullmatch(pushback)
+        meant.retry_after_s = int(pushback) / 1e3 if again else EXHAUSTED_S
+    return meant
 
 
 def _pack(status: Status, detail: Any) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import Internal, MeshError, Unavailable
+from ..errors import DeadlineExceeded, Expired, Internal, MeshError, NotExecuted, Unavailable
 from ..metadata import CORRELATION_ID
 from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..scope import scope
+from ..status import from_rpc_error
 from ..storage.port import StorageError
 from .deadline import LATENCY_S, Overrun
 from .streams import Reading
@@ -26,24 +27,39 @@ class Failures(Layer):
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def _translate(self, call: Call, error: BaseException) -> MeshError:
+    def _meant(self, call: Call, error: BaseException) -> BaseException:
+        """Return *error* if the layers above may see it as it is, or what stands for it."""
+        if is_stopped(error):
+            meant = self._stopped(call, error)
+        else:
+            meant = self._told(call, error)
+            # A refusal that was kept with its key says who asks now, not who asked first.
+            meant.info[CORRELATION_ID] = scope.get().correlation_id
+        if meant is not error:
+            meant.__cause__ = error
+        return meant
+
+    def _stopped(self, call: Call, error: BaseException) -> BaseException:
+        """What ended a call that was cancelled: its deadline, or its caller."""
+        late = self._runtime.clock.monotonic() >= call.deadline - LATENCY_S
+        return Overrun() if late else error
+
+    def _told(self, call: Call, error: BaseException) -> MeshError:
+        """What the caller is told."""
+        if isinstance(error, MeshError):
+            return _behind(error) if error.of_call and isinstance(error, NotExecuted) else error
         if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
             failed = "a service behind this one failed"
-            wait_s = getattr(error.__cause__, "retry_after_s", None)  # below 0 if retries ran out
-            return _correlated(
-                Unavailable(failed, reason="DOWNSTREAM_FAILED", retry_after_s=wait_s)
-            )
+            return Unavailable(failed, reason="DOWNSTREAM_FAILED", retry_after_s=_wait_s(error))
         if isinstance(error, StorageError):  # the store has logged it, once for all
-            return _correlated(_unstored(error))
+            return _unstored(error)
+        return self._bug(call, error)
+
+    def _bug(self, call: Call, error: BaseException) -> Internal:
         error_id = self._runtime.new_id()
         log.error("handler failed", method=call.method.full_name, error_id=error_id, exc_info=error)
         found = "an internal error; its id finds it in the log"
-        return _correlated(Internal(found, info={"error_id": error_id}))
-
-    def _overrun(self, call: Call, error: BaseException) -> None:
-        """Say that it was the deadline which ended *call*, if it was."""
-        if self._runtime.clock.monotonic() >= call.deadline - LATENCY_S:
-            raise Overrun from error
+        return Internal(found, info={"error_id": error_id})
 
     def __call__(self, inner: Handler) -> Handler:
         """Translate what a handler raises."""
@@ -51,16 +67,8 @@ class Failures(Layer):
         async def translated(call: Call) -> Any:
             try:
                 return await inner(call)
-            except MeshError as error:
-                _correlated(error)
-                raise
-            except Exception as error:
-                raise self._translate(call, error) from error
-            except asyncio.CancelledError as error:
-                if is_stopped(error):
-                    self._overrun(call, error)
-                    raise
-                raise self._translate(call, error) from error
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                raise self._meant(call, error)  # noqa: B904  # it has its cause
 
         return translated
 
@@ -72,24 +80,29 @@ class Failures(Layer):
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
                         yield reply
-            except MeshError as error:
-                _correlated(error)
-                raise
-            except Exception as error:
-                raise self._translate(call, error) from error
-            except asyncio.CancelledError as error:
-                if is_stopped(error):
-                    self._overrun(call, error)
-                    raise
-                raise self._translate(call, error) from error
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                raise self._meant(call, error)  # noqa: B904  # it has its cause
 
         return translated
 
 
-def _correlated(error: MeshError) -> MeshError:
-    # A refusal that was kept with its key says who asks now, not who asked first.
-    error.info[CORRELATION_ID] = scope.get().correlation_id
-    return error
+def _behind(error: NotExecuted) -> MeshError:
+    """What our caller may conclude of a call of ours that was not executed: nothing."""
+    if isinstance(error, Expired):  # the time was the caller's
+        return DeadlineExceeded(error.message, retry_after_s=error.retry_after_s)
+    return Unavailable(
+        f"a service behind this one is not available: {error.message}",
+        reason="DOWNSTREAM_UNAVAILABLE",
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def _wait_s(error: grpc.RpcError) -> float | None:
+    """When a stock stub was told to try again; below 0: not at all, or that has been done."""
+    if isinstance(error.__cause__, MeshError):
+        return error.__cause__.retry_after_s
+    coded = isinstance(error, (grpc.aio.AioRpcError, grpc.Call))
+    return from_rpc_error(error).retry_after_s if coded else None
 
 
 def _unstored(error: StorageError) -> MeshError:

@@ -1,4 +1,8 @@
-"""RED metrics and logs: rate, errors and duration of every call, on both sides."""
+"""RED metrics and logs: rate, errors and duration of every call, on both sides.
+
+What fails at a client says of which call it is: behind the handler that made it, that is no failure
+of the handler's own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 from grpc import StatusCode
 
 from ..call import Call, Handler, Layer, StreamHandler
+from ..errors import MeshError
 from ..runtime.clock import Runtime
 from ..runtime.logs import debugging, log
 from ..runtime.metrics import Metrics
@@ -36,6 +41,8 @@ class Observe(Layer):
         self._duration(call.method.full_name, status.name).observe(duration_s)
         if self._logs:
             _log(call, status, reason, duration_s)
+        elif isinstance(error, MeshError):
+            error.of_call = call.method.full_name
 
     def __call__(self, inner: Handler) -> Handler:
         """Measure a call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,12 +11,10 @@ import grpc
 
 from ..call import Call
 from ..discovery import Reach
-from ..errors import EXHAUSTED_S, MeshError
 from ..layers.streams import Requests
-from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..scope import scope
-from ..status import from_wire
+from ..status import from_rpc_error
 from .early_status import heed_early_status
 from .port import answered, outgoing, outgoing_with, remaining_s
 
@@ -51,22 +48,6 @@ WATCHED: tuple[tuple[str, Any], ...] = (
 )
 _CONNECTED = grpc.ChannelConnectivity.READY
 _BROKEN = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
-_MILLISECONDS = re.compile(r"[0-9]{1,9}")
-
-
-def to_mesh_error(error: grpc.aio.AioRpcError) -> MeshError:
-    """Return what a failed RPC means."""
-    details, pushback = None, None
-    for name, value in error.trailing_metadata() or ():
-        if name == STATUS_DETAILS:
-            details = value if isinstance(value, bytes) else value.encode()
-        elif name == PUSHBACK:
-            pushback = str(value)
-    meant = from_wire(error.code(), error.details() or "", details)
-    if pushback is not None:  # "-1", like anything else that is no number, means never
-        again = _MILLISECONDS.fullmatch(pushback)
-        meant.retry_after_s = int(pushback) / 1e3 if again else EXHAUSTED_S
-    return meant
 
 
 class _Entries(grpc.aio.Metadata):
@@ -112,7 +93,7 @@ class GrpcTransport:
             await note_answer(sent)
             return reply
         except grpc.aio.AioRpcError as error:
-            raise to_mesh_error(error) from None
+            raise from_rpc_error(error) from None
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Send over the address's channel; leaving the stream cancels the call."""
@@ -134,7 +115,7 @@ class GrpcTransport:
                     await note_answer(sent)
                     yield reply
             except grpc.aio.AioRpcError as error:
-                raise to_mesh_error(error) from None
+                raise from_rpc_error(error) from None
             finally:
                 sent.cancel()
 

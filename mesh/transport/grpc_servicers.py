@@ -14,8 +14,7 @@ import grpc
 from grpc import StatusCode
 
 from ..call import Call, Method
-from ..errors import MeshError, NotExecuted
-from ..execution import downstream
+from ..errors import MeshError
 from ..metadata import STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
@@ -103,8 +102,6 @@ def meant(context: Any, error: Exception, *, aborted: bool) -> Exception:
         said = _said(context, code or StatusCode.UNKNOWN)
         said.raised = error
         return said
-    if isinstance(error, NotExecuted):
-        return _passed_on(error)
     if code is not None and not isinstance(error, MeshError):
         log.error("handler failed", status=code.name, exc_info=error)
         return _said(context, code)
@@ -150,10 +147,3 @@ def _said(context: Any, code: StatusCode) -> Said:
     details = context.details() or ""
     text = details.decode(errors="replace") if isinstance(details, bytes) else details
     return Said(text, status=code, reason=code.name)
-
-
-def _passed_on(error: NotExecuted) -> MeshError:
-    """Say no more than is known: the servicer may have done something before it failed."""
-    if error.status is StatusCode.UNAVAILABLE:
-        return downstream(error)
-    return MeshError(error.message, reason=error.reason, status=error.status)

@@ -18,7 +18,7 @@ from ..call import NEVER, Call, Handler, StreamHandler
 from ..layers.streams import Reading, only
 from ..runtime.driven import blocking, iterate
 from ..scope import scope
-from .grpc_client import to_mesh_error
+from ..status import from_rpc_error
 from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
 from .port import LayersAt, answered, outgoing_with, remaining_s, stacked
 
@@ -103,7 +103,7 @@ def _meaning(call: Call, error: Any) -> BaseException:
         return asyncio.CancelledError()
     if call.carrier.cancelled and error.code() is StatusCode.CANCELLED:
         return asyncio.CancelledError()
-    return to_mesh_error(error)
+    return from_rpc_error(error)
 
 
 class _Interceptor:

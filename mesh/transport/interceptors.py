@@ -17,9 +17,9 @@ from ..call import NEVER, Call, StreamHandler
 from ..errors import MeshError
 from ..layers.streams import Reading, nothing, only
 from ..metadata import STATUS_DETAILS
-from ..status import to_status
+from ..status import from_rpc_error, to_status
 from .grpc_calls import Attempts, ReplyCall, StreamCall
-from .grpc_client import note_answer, to_mesh_error
+from .grpc_client import note_answer
 from .port import LayersAt, outgoing_with, remaining_s, stacked
 
 Now = Callable[[], float]
@@ -53,7 +53,7 @@ class _Continue:
             await note_answer(rpc)
             return reply
         except grpc.aio.AioRpcError as error:
-            raise to_mesh_error(error) from error
+            raise from_rpc_error(error) from error
         except asyncio.CancelledError:
             rpc.cancel()
             raise
@@ -74,7 +74,7 @@ class _Continue:
                 await note_answer(rpc)
                 yield reply
         except grpc.aio.AioRpcError as error:
-            raise to_mesh_error(error) from error
+            raise from_rpc_error(error) from error
         finally:
             rpc.cancel()  # nothing, if it has ended
 

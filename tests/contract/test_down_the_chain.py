@@ -13,7 +13,14 @@ import pytest
 
 from mesh.call import Call, Method
 from mesh.client import Policy
-from mesh.errors import DeadlineExceeded, Expired, MeshError, NotFound
+from mesh.errors import (
+    DeadlineExceeded,
+    Expired,
+    MeshError,
+    NotFound,
+    Outcome,
+    PermissionDenied,
+)
 from mesh.layers.deadline import MARGIN_S
 from mesh.layers.hedge import HedgeConfig
 from tests.support.echo import CHAT, COUNT, READ, SUM, EchoReply, EchoRequest, EchoStub
@@ -83,6 +90,25 @@ async def test_what_the_leaf_says_reaches_the_caller(row: Row, method: Method) -
 
 
 @FOUR
+async def test_only_who_raised_it_was_not_allowed(row: Row, method: Method) -> None:
+    """Behind a service that called it, it says nothing of that service's own call."""
+
+    async def refuse(_: Call) -> Any:
+        raise PermissionDenied("not you")
+
+    async def stream(call: Call, _: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        yield await refuse(call)
+
+    told = {row.leaf: "DOWNSTREAM_UNAVAILABLE", row.echoes[0]: "PERMISSION_DENIED"}
+    for echo, reason in told.items():
+        echo.on_unary, echo.on_stream = refuse, stream
+        with pytest.raises(MeshError) as caught:
+            await send(row.stub, method)
+        assert caught.value.reason == reason
+        assert (caught.value.outcome is Outcome.NOT_EXECUTED) == (echo is row.echoes[0])
+
+
+@FOUR
 async def test_a_deadline_ends_the_leaf(row: Row, method: Method) -> None:
     leaf = Endless(row.leaf)
     caller = asyncio.ensure_future(send(row.stub, method, timeout=2.0))
@@ -107,9 +133,7 @@ async def test_what_would_be_too_late_is_not_sent_further(row: Row, method: Meth
     """The first service is called with less time than it has to keep back itself."""
     with pytest.raises(MeshError) as caught:
         await send(row.stub, method, timeout=MARGIN_S)
-    assert isinstance(caught.value, (DeadlineExceeded, Expired)) or caught.value.reason == (
-        "DOWNSTREAM_UNAVAILABLE"
-    )
+    assert isinstance(caught.value, (DeadlineExceeded, Expired))
     assert not row.leaf.served
 
 

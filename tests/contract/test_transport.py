@@ -22,7 +22,7 @@ from mesh.errors import (
 )
 from mesh.metadata import ATTEMPT, CORRELATION_ID, KEY, PUSHBACK
 from mesh.scope import scope
-from mesh.transport.grpc_client import to_mesh_error
+from mesh.status import from_rpc_error
 from mesh.transport.grpc_server import GrpcServer, PortInUseError
 from tests.support.echo import ADD, CHAT, COUNT, SUM, EchoReply, EchoRequest
 from tests.support.wire import FOUR, PATIENCE_S, GrpcWire, Wire, send, soon
@@ -207,7 +207,7 @@ class TestSockets:
     ) -> None:
         trailing = grpc.aio.Metadata((PUSHBACK, text))
         failed = grpc.aio.AioRpcError(StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing)
-        assert to_mesh_error(failed).retry_after_s == wait_s
+        assert from_rpc_error(failed).retry_after_s == wait_s
 
 
 def test_all_kinds_are_shown() -> None:

@@ -15,15 +15,13 @@ from mesh import execution
 from mesh.call import Call, Handler, Method
 from mesh.errors import (
     AlreadyExists,
-    CircuitOpenError,
     Internal,
     KeyInFlight,
     NotExecuted,
     Outcome,
     Refused,
-    Unavailable,
 )
-from mesh.execution import in_transaction, on_snapshot, with_context, with_context_stream
+from mesh.execution import in_transaction, on_snapshot, with_context_stream
 from mesh.storage import keys
 from mesh.storage.keys import REPLY_LIMIT_BYTES, Answer, KeyId, State
 from mesh.storage.port import NotStoredError, Store, Tx
@@ -326,32 +324,9 @@ def no_context(call: Call) -> Any:
     """The functions below look at none."""
 
 
-async def test_what_was_not_executed_behind_us_says_nothing_of_our_own_call() -> None:
-    async def fails(ctx: Any, request: Any) -> Int64Value:
-        raise CircuitOpenError("inventory", retry_after_s=3.0)
-
-    with pytest.raises(Unavailable) as failure:
-        await with_context(fails, no_context)(call(COUNT, StringValue()))
-    assert failure.value.reason == "DOWNSTREAM_UNAVAILABLE"
-    assert failure.value.outcome is Outcome.UNKNOWN
-    assert failure.value.retry_after_s == 3.0
-
-
 async def nobody() -> AsyncIterator[Any]:
     return
     yield
-
-
-async def test_the_same_in_a_stream_after_what_was_already_said() -> None:
-    async def watch(ctx: Any, request: StringValue) -> AsyncIterator[Int64Value]:
-        yield Int64Value(value=len(request.value))
-        raise NotExecuted("gone")
-
-    handle = with_context_stream(watch, no_context)
-    replies = handle(call(WATCH, StringValue(value="abc")), nobody())
-    assert number(await anext(replies)) == 3
-    with pytest.raises(Unavailable, match="a service behind this one is not available: gone"):
-        await anext(replies)
 
 
 async def test_a_stream_from_the_client_reaches_the_function() -> None:

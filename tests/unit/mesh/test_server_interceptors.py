@@ -13,10 +13,12 @@ from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import mesh
+from mesh.errors import Outcome, PermissionDenied
 from mesh.layers.identity import Identities
 from mesh.metadata import TOKEN
 from mesh.scope import scope
 from mesh.server import ServerSettings
+from mesh.status import from_rpc_error
 from tests.support.echo import (
     CHAT,
     COUNT,
@@ -79,6 +81,18 @@ async def test_plain_functions_have_the_layers_in_their_threads() -> None:
                 await stub.Read(EchoRequest(number=number))
             assert caught.value.code() is code
         assert [reply.number async for reply in stub.Count(EchoRequest(number=3))] == [0, 1, 2]
+
+
+async def test_what_a_servicer_says_of_its_own_call_is_believed() -> None:
+    async def put(_: Any, __: Any) -> Any:
+        raise PermissionDenied("not you")
+
+    async with serving({PUT: put}) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await EchoStub(channel).Put(EchoRequest())
+    meant = from_rpc_error(caught.value)
+    assert isinstance(meant, PermissionDenied)
+    assert meant.outcome is Outcome.NOT_EXECUTED
 
 
 async def test_replies_may_be_written() -> None:

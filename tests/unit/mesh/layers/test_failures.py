@@ -13,13 +13,24 @@ import pytest
 from grpc import StatusCode
 
 from mesh.call import Call
-from mesh.errors import Internal, MeshError, NotFound, Outcome, Unavailable
+from mesh.errors import (
+    EXHAUSTED_S,
+    CircuitOpenError,
+    DeadlineExceeded,
+    Expired,
+    Internal,
+    MeshError,
+    NotFound,
+    Outcome,
+    PermissionDenied,
+    Unavailable,
+)
 from mesh.layers.failures import Failures
-from mesh.metadata import CORRELATION_ID
+from mesh.metadata import CORRELATION_ID, PUSHBACK, STATUS_DETAILS
 from mesh.scope import Scope, scope
 from mesh.status import to_status
 from mesh.storage.port import NotStoredError, StorageError
-from tests.support.echo import COUNT, EchoReply, call_of, requests_of
+from tests.support.echo import COUNT, READ, EchoReply, call_of, requests_of
 from tests.support.runtime import FakeRuntime
 from tests.support.target import Target, forever
 
@@ -36,6 +47,11 @@ def served() -> Iterator[None]:
 @pytest.fixture
 def failures() -> Failures:
     return Failures(FakeRuntime())
+
+
+def stock_error(*trailing: tuple[str, Any]) -> grpc.aio.AioRpcError:
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(StatusCode.UNAVAILABLE, nothing, grpc.aio.Metadata(*trailing))
 
 
 async def raised(failures: Failures, error: BaseException) -> MeshError:
@@ -104,6 +120,40 @@ async def test_a_stock_stub_that_failed_says_nothing_of_what_happened(
     error = await of(failures, grpc.aio.AioRpcError(StatusCode.NOT_FOUND, text, text, SECRET))
     assert (error.status, error.outcome) == (StatusCode.UNAVAILABLE, Outcome.UNKNOWN)
     assert SECRET not in str(error)
+
+
+@EITHER_KIND
+async def test_what_a_stock_stub_was_told_of_trying_again_is_handed_on(
+    failures: Failures, of: Any
+) -> None:
+    said = {"-1": EXHAUSTED_S, "250": 0.25, "soon": EXHAUSTED_S}
+    for text, wait_s in said.items():
+        error = await of(failures, stock_error((PUSHBACK, text)))
+        assert error.retry_after_s == wait_s
+    assert (await of(failures, stock_error())).retry_after_s is None
+    assert (await of(failures, grpc.RpcError())).retry_after_s is None
+    told = to_status(Unavailable(retry_after_s=2.0)).SerializeToString()
+    assert (await of(failures, stock_error((STATUS_DETAILS, told)))).retry_after_s == 2.0
+
+
+@EITHER_KIND
+async def test_only_a_call_that_the_handler_made_is_not_executed_behind_it(
+    failures: Failures, of: Any
+) -> None:
+    own = PermissionDenied("lacks the role")
+    assert await of(failures, own) is own
+    behind = CircuitOpenError("the circuit is open", retry_after_s=3.0)
+    behind.of_call = READ.full_name
+    error = await of(failures, behind)
+    assert (error.reason, error.outcome) == ("DOWNSTREAM_UNAVAILABLE", Outcome.UNKNOWN)
+    assert (error.status, error.retry_after_s) == (StatusCode.UNAVAILABLE, 3.0)
+    assert error.__cause__ is behind
+    late = Expired("no time is left")
+    late.of_call = READ.full_name
+    assert isinstance(await of(failures, late), DeadlineExceeded)
+    refused = NotFound("no such user")
+    refused.of_call = READ.full_name
+    assert await of(failures, refused) is refused
 
 
 @EITHER_KIND
