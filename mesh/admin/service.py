@@ -8,7 +8,7 @@ from typing import Any
 from grpc import StatusCode
 
 from ..call import Method, Principal
-from ..errors import InvalidArgument, PermissionDenied, Refused
+from ..errors import InvalidArgument
 from ..layers.circuit import Mode
 from ..layers.faults import Fault
 from ..layers.identity import OPERATOR, require
@@ -65,13 +65,13 @@ class _Admin:
     async def get_status(
         self, ctx: Context[Any], request: pb.GetStatusRequest
     ) -> pb.GetStatusResponse:
-        _check(ctx.principal)
+        require(ctx.principal, OPERATOR)
         return describe.status(self._node, self._own, self._settings)
 
     async def set_circuit_mode(
         self, ctx: Context[Any], request: pb.SetCircuitModeRequest
     ) -> pb.SetCircuitModeResponse:
-        _check(ctx.principal)
+        require(ctx.principal, OPERATOR)
         targets = [target for target, _ in self._calls]
         if request.target not in targets:
             raise _unknown("target", request.target, targets)
@@ -89,7 +89,7 @@ class _Admin:
     async def inject_fault(
         self, ctx: Context[Any], request: pb.InjectFaultRequest
     ) -> pb.InjectFaultResponse:
-        _check(ctx.principal)
+        require(ctx.principal, OPERATOR)
         asked = request.fault
         method = _full_name([method for _, method in self._calls], asked.method, "fault.method")
         try:
@@ -105,7 +105,7 @@ class _Admin:
     async def clear_faults(
         self, ctx: Context[Any], request: pb.ClearFaultsRequest
     ) -> pb.ClearFaultsResponse:
-        _check(ctx.principal)
+        require(ctx.principal, OPERATOR)
         self._audit(ctx.principal, "clear_faults", "", request.reason)
         return pb.ClearFaultsResponse(cleared=self._node.faults.clear())
 
@@ -118,18 +118,6 @@ def setting(facts: tuple[str, str, str, str, str]) -> pb.Setting:
     """Return (target, method, name, value, source) as it goes over the wire."""
     target, method, name, value, source = facts
     return pb.Setting(target=target, method=method, name=name, value=value, source=source)
-
-
-def _check(principal: Principal) -> None:
-    """Let only operators go on.
-
-    Raises:
-        Refused: *principal* is none. A `@call` that is not executed blames those whom it calls.
-    """
-    try:
-        require(principal, OPERATOR)
-    except PermissionDenied as denied:
-        raise Refused(denied.message, reason=denied.reason, status=denied.status) from None
 
 
 def _fault(asked: pb.Fault) -> Fault:
