@@ -8,6 +8,7 @@ one list of layers (see `mesh.client` and `mesh.server`).
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -216,7 +217,7 @@ class Layer:
         return inner
 
 
-class Prepare(Layer):
+class Prepare(Layer, ABC):
     """A layer that only looks at the call, and perhaps changes it, before it goes on.
 
     One that is not `needed`, as it is configured, is left out.
@@ -224,9 +225,9 @@ class Prepare(Layer):
 
     needed = True
 
+    @abstractmethod
     def prepare(self, call: Call) -> Call:
         """Return the call to go on with, or raise."""
-        raise NotImplementedError
 
     def __call__(self, inner: Handler) -> Handler:
         """Prepare, then go on."""

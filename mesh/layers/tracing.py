@@ -9,6 +9,7 @@ is the server's.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -89,7 +90,7 @@ def _attributes(call: Call, correlation_id: str) -> dict[str, str | int]:
 _NOTHING = Context()
 
 
-class _Traced(Layer):
+class _Traced(Layer, ABC):
     """Puts a span around each call: `_start` says which. One that is not recorded is not ended."""
 
     _server = False
@@ -105,9 +106,9 @@ class _Traced(Layer):
         """Whether there is nothing to do for *call*."""
         return False
 
+    @abstractmethod
     def _start(self, call: Call) -> tuple[Span, Call]:
         """Return the span, and the call as it goes on under it."""
-        raise NotImplementedError
 
     def __call__(self, inner: Handler) -> Handler:
         """Trace a call."""

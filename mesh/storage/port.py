@@ -7,6 +7,7 @@ and answers only once its writes are durable.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 Row: TypeAlias = Sequence[Any]
 
 
-class Tx:
+class Tx(ABC):
     """One open transaction, as handlers see it.
 
     `principal` is who called, `correlation_id` the id of the request that led to it; both are
@@ -32,6 +33,7 @@ class Tx:
     correlation_id: str = ""
     subscription: str = ""
 
+    @abstractmethod
     async def execute(self, sql: str, *params: Any) -> list[Any]:
         """Run one statement, its parameters written ``$1``, ``$2``, …; return its rows.
 
@@ -40,11 +42,10 @@ class Tx:
         Raises:
             InvalidArgument: a text holds a NUL, which PostgreSQL cannot keep.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def rollback(self) -> None:
         """Take back everything this transaction wrote so far; it may go on."""
-        raise NotImplementedError
 
     async def publish(self, event: Message) -> int:
         """Publish *event* if and when this transaction commits; return its version, from 1.
@@ -56,13 +57,13 @@ class Tx:
         """
         return await outbox.append(self, event)
 
+    @abstractmethod
     def now(self) -> float:
         """Return when the transaction began, in seconds since the epoch: always the same."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_id(self) -> str:
         """Return a new UUIDv7."""
-        raise NotImplementedError
 
 
 Work: TypeAlias = Callable[[Tx], Awaitable[T]]

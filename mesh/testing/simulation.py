@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ T = TypeVar("T")
 PATIENCE_S = 1800.0
 
 
-class Simulation:
+class Simulation(ABC):
     """What is simulated: make a subclass, and one instance of it is made for each seed.
 
     Draw in the constructor all that clients are going to do: then it stays what it is whichever
@@ -52,16 +53,16 @@ class Simulation:
         self.random = random
         self._schedule = schedule
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027  # there may be nothing to prepare
         """Set the scene. Nothing goes wrong yet."""
 
+    @abstractmethod
     async def act(self) -> None:
         """Do what clients do; it may end before the faults do, or after."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def problems(self) -> Iterable[str]:
         """Return what is not as it must be, now that everything has come to its end."""
-        raise NotImplementedError
 
     def happens(self, what: str) -> bool:
         """Whether clients do *what*: they do, unless it is being left out of a replay."""
