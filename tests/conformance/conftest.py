@@ -18,6 +18,7 @@ from mesh.layers.backoff import Backoff
 from mesh.layers.identity import Identities, make_token
 from tests.conformance.servicers import Script
 from tests.conformance.ways import WAYS, Outcome, Send, Setting
+from tests.support.waiting import until
 
 #: Longer than any machine takes: only a failure waits for it.
 PATIENCE_S = 30.0
@@ -72,10 +73,7 @@ class World:
 
     async def until(self, true: Callable[[], Any]) -> Any:
         """Wait until something that another thread or process does has come about."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not (found := true()):  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-        return found
+        return await until(true)
 
     async def server_span(self, number: int = 1) -> ReadableSpan:
         await self.until(lambda: len(self.server.spans) >= number)

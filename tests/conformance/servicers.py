@@ -151,7 +151,7 @@ class SyncServicer:
             raise end.error
         else:
             script.began.set()
-            while context.is_active():
+            while context.is_active():  # whose end an aio server's contexts tell to no thread
                 time.sleep(PERIOD_S)
             script.left.set()
 

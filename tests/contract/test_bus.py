@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,7 @@ import pytest
 from mesh.events.port import Bus, BusError, Event, Subscription
 from tests.support.brokers import BROKERS, REAL, Broker
 from tests.support.things import TOPIC, thing
-
-PATIENCE_S = 30.0
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=BROKERS)
@@ -35,16 +34,11 @@ async def bus(broker: Broker) -> AsyncIterator[Bus]:
     await bus.close()
 
 
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not done():  # noqa: ASYNC110  # the broker tells nobody
-            await asyncio.sleep(0.01)
-
-
 async def no_lag(subscription: Subscription) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while await subscription.lag():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    async def none() -> bool:
+        return not await subscription.lag()
+
+    await until(none)
 
 
 class Reader:
@@ -69,12 +63,15 @@ class Reader:
 
 async def publish(bus: Bus, event: Event) -> None:
     """Publish as the relay does: until it is confirmed."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                return await bus.publish(event)
-            except BusError:
-                await asyncio.sleep(0.05)
+
+    async def is_published() -> bool:
+        try:
+            await bus.publish(event)
+        except BusError:
+            return False
+        return True
+
+    await until(is_published)
 
 
 async def test_an_event_arrives_as_it_was(bus: Bus) -> None:

@@ -19,6 +19,7 @@ from mesh.storage.postgres import database, group, watch
 from mesh.storage.postgres.store import PostgresStore
 from tests.support.cut import cutting
 from tests.support.postgres import PostgresServer, postgres
+from tests.support.waiting import until
 
 TABLES = Migration(
     "0001_nodes.sql",
@@ -179,9 +180,7 @@ async def test_a_server_killed_under_load_loses_nothing_that_was_answered() -> N
 
         writers = [asyncio.create_task(writer()) for _ in range(20)]
         for goal in (150, 300, 450):
-            async with asyncio.timeout(PATIENCE_S):
-                while len(answered) < goal:  # noqa: ASYNC110  # nobody tells
-                    await asyncio.sleep(0.005)
+            await until(lambda goal=goal: len(answered) >= goal)  # type: ignore[misc]
             server.process.kill()
             server.process.wait()
             server.start()

@@ -13,9 +13,10 @@ from mesh.events import redis, redis_link
 from mesh.events.port import BusError
 from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
-from tests.contract.test_bus import Reader, no_lag, publish, until
+from tests.contract.test_bus import Reader, no_lag, publish
 from tests.support.brokers import ValkeyBroker
 from tests.support.things import TOPIC, thing
+from tests.support.waiting import until
 
 STREAM = f"mesh:events:{TOPIC}"
 KEEP, EVENTS = 100, 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from mesh.server import server_layers
 from mesh.transport.grpc_client import GrpcTransport
 from mesh.transport.grpc_server import GrpcServer
 from tests.support.echo import Echo, EchoReply, EchoRequest, EchoStub
+from tests.support.waiting import until
 
 AT_ONCE = 8
 RESTARTS = 12
@@ -29,12 +30,6 @@ PATIENCE_S = 20.0
 DOWN_S = 0.4
 #: A call that is sent once: whatever goes wrong with it, its caller sees.
 ONCE = Policy(retry=None)
-
-
-async def eventually(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not happened():  # noqa: ASYNC110  # no event tells of it
-            await asyncio.sleep(0.01)
 
 
 def is_used(replica: Replica, before: int) -> bool:
@@ -99,7 +94,7 @@ class Site:
         self.calls = 0
 
     async def until(self, replica: Replica, wanted: Reach) -> None:
-        await eventually(lambda: self.transport.reach(replica.address) is wanted)
+        await until(lambda: self.transport.reach(replica.address) is wanted)
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
@@ -148,7 +143,7 @@ async def test_replicas_restarted_in_turn_fail_no_call() -> None:
                 await asyncio.sleep(DOWN_S)
                 await replica.start()
                 await two.until(replica, Reach.READY)
-                await eventually(partial(is_used, replica, replica.served))
+                await until(partial(is_used, replica, replica.served))
         assert not two.failures, f"of {two.calls}"
 
 
@@ -188,7 +183,7 @@ async def test_after_a_death_only_what_was_under_way_fails() -> None:
             await two.until(first, Reach.FAILING)
             two.known = True
             before = second.served
-            await eventually(lambda: second.served >= before + 50)
+            await until(lambda: second.served >= before + 50)
         assert not two.late_failures
         assert two.failures.total() <= AT_ONCE
 

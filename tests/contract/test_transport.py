@@ -25,7 +25,8 @@ from mesh.scope import scope
 from mesh.status import from_rpc_error
 from mesh.transport.grpc_server import GrpcServer, PortInUseError
 from tests.support.echo import ADD, CHAT, COUNT, SUM, EchoReply, EchoRequest
-from tests.support.wire import FOUR, PATIENCE_S, GrpcWire, Wire, send, soon
+from tests.support.waiting import soon
+from tests.support.wire import FOUR, PATIENCE_S, GrpcWire, Wire, send
 
 
 class TestReplies:

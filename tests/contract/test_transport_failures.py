@@ -23,7 +23,8 @@ from mesh.errors import (
 )
 from mesh.metadata import CORRELATION_ID
 from tests.support.echo import COUNT, EchoReply, EchoRequest
-from tests.support.wire import FOUR, STREAMED, Endless, Wire, send, soon
+from tests.support.waiting import soon
+from tests.support.wire import FOUR, STREAMED, Endless, Wire, send
 
 SECRET = "card 4111 of jane@example.com"
 

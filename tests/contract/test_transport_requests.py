@@ -16,7 +16,8 @@ from mesh.errors import (
 )
 from mesh.server import server_layers
 from tests.support.echo import SUM, Echo, EchoReply, EchoRequest
-from tests.support.wire import REQUESTS, Wire, soon
+from tests.support.waiting import soon
+from tests.support.wire import REQUESTS, Wire
 
 AT_ONCE = 50
 

@@ -15,8 +15,9 @@ from typing import Final
 
 from mesh.runtime.ports import hold
 from tests.docs.fences import ROOT
-from tests.e2e.system import OFFSETS, eventually
+from tests.e2e.system import OFFSETS
 from tests.support.children import start
+from tests.support.waiting import eventually
 
 START_S: Final = 180.0
 STOP_S: Final = 60.0

@@ -13,7 +13,7 @@ from tests.docs.first_day import FirstDay
 from tests.docs.shell import Shell
 from tests.docs.shown import missing
 from tests.docs.test_pages import Reader
-from tests.e2e.system import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

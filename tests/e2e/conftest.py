@@ -1,6 +1,9 @@
 """For the tests on real processes: what they share, and the logs where one fails."""
 
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,15 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system for all tests of a module: each has orders, users and items of its own."""
     with systems.running(tmp_path_factory.mktemp("system")) as system:
         yield system
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A folder for data on PostgreSQL: as root, the server is somebody else, who must get there."""
+    folder = Path(tempfile.mkdtemp(prefix="mesh-e2e-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

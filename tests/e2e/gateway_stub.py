@@ -4,8 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from mesh.saga.v1 import saga_pb2
 from shop.inventory.v1 import inventory_pb2
 from shop.orchestrator.v1 import orchestrator_pb2
 from shop.order.v1 import order_pb2
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "the-gateways-own-token"
@@ -95,21 +95,13 @@ class Edge:
                 if attributes(span).get("mesh.correlation_id") == correlation_id
             ]
 
-        wait_until(lambda: len(found()) >= spans)
+        eventually(lambda: len(found()) >= spans)
         return sorted(found(), key=lambda span: bool(span.parent_span_id))
 
 
 def attributes(span: Span) -> dict[str, str]:
     """Return a span's text attributes."""
     return {pair.key: pair.value.string_value for pair in span.attributes}
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for it, not for ever."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def get_order(request: Any, context: Any) -> order_pb2.Order:
@@ -265,7 +257,7 @@ def running(data: Path, *flags: str, absent: int | None = None) -> Iterator[Edge
         )
         edge = Edge(port, f"http://127.0.0.1:{admin}", data / "gateway.log", process, outcome)
         try:
-            wait_until(lambda: process.poll() is not None or serves(edge))
+            eventually(lambda: process.poll() is not None or serves(edge))
             assert process.poll() is None, edge.log.read_text()
             yield edge
         finally:

@@ -12,12 +12,11 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import grpc
 import httpx
@@ -27,17 +26,16 @@ from mesh.runtime import config as configuration
 from mesh.runtime.config import ADMIN_PORT_OFFSET, Config
 from mesh.runtime.config_parts import REPLICA_PORT_STEP
 from tests.support import children
-
-T = TypeVar("T")
+from tests.support.waiting import eventually
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: The services that an order goes through, and the payment company.
 SERVICES: Final = ("user", "order", "inventory", "payment", "shipping", "orchestrator")
 PROVIDER: Final = "provider"
 START_S: Final = 90.0
+IN_FLIGHT_S: Final = 300.0
 STOP_S: Final = 60.0
 REQUEST_S: Final = 40.0  # more than the gateway's own 30
-POLL_S: Final = 0.02
 TAIL_LINES: Final = 30
 _PORTS: Final = [
     port for port, _ in configuration.load({"MESH_CONFIG": str(ROOT / "mesh.toml")}).listeners()
@@ -148,6 +146,15 @@ class System:
         (line,) = [line for line in text.splitlines() if line.startswith("mesh_sagas_running ")]
         return int(float(line.split()[1]))
 
+    def wait_in_flight(self, wanted: int) -> int:
+        """Wait until so many sagas are in flight at least; return how many are."""
+
+        def enough() -> int:
+            count = self.sagas_running()
+            return count if count >= wanted else 0
+
+        return eventually(enough, within_s=IN_FLIGHT_S)
+
     def kill(self, process: str) -> int:
         """Kill a process with -9; return the id it had."""
         pid = self.pids[process]
@@ -233,15 +240,6 @@ def running_over(
             if system.supervisor.poll() is None:
                 system.supervisor.kill()
                 system.supervisor.wait()
-
-
-def eventually(found: Callable[[], T], *, within_s: float = 20.0) -> T:
-    """Wait until *found* gives something true, and return that; not for ever."""
-    deadline = time.monotonic() + within_s
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"it did not happen within {within_s:.0f} s"
-        time.sleep(POLL_S)
-    return value
 
 
 def _start(

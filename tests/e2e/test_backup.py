@@ -13,7 +13,8 @@ import pytest
 from mesh.runtime import backup
 from tests.e2e import december
 from tests.e2e.books import check, check_same, read_books
-from tests.e2e.system import System, eventually, running
+from tests.e2e.system import System, running
+from tests.support.waiting import eventually
 
 ORDERS = ("--limit=300", *december.FAILING)
 #: Sagas in flight when a backup is asked for.
@@ -27,7 +28,7 @@ def test_the_books_of_a_backup_add_up_and_nothing_asked_again_is_done_twice(
     with running(tmp_path / "data") as system:
         replay = system.start(december.replay_command(*ORDERS), tmp_path / "replay.log")
         try:
-            eventually(lambda: system.sagas_running() >= IN_FLIGHT, within_s=december.REPLAY_S)
+            system.wait_in_flight(IN_FLIGHT)
             # As `mesh backup` does, but at once: a command takes a while to start.
             made = backup.take(databases(system), source)
             assert replay.wait(december.REPLAY_S) == 0, (tmp_path / "replay.log").read_text()

@@ -8,7 +8,7 @@ from mesh.runtime import config as configuration
 from tests.e2e import december
 from tests.e2e.books import check, read_books
 from tests.e2e.changed import configure
-from tests.e2e.system import ROOT, eventually, running
+from tests.e2e.system import ROOT, running
 
 COUNT = 200
 IN_FLIGHT = 10
@@ -39,7 +39,7 @@ def test_no_order_notices(tmp_path: Path) -> None:
         replay = system.start(command, tmp_path / "replay.log")
         try:
             for ahead_s in (HOUR_S, -HOUR_S, 0):
-                eventually(lambda: system.sagas_running() >= IN_FLIGHT, within_s=december.REPLAY_S)
+                system.wait_in_flight(IN_FLIGHT)
                 fresh = tmp_path / "fresh"
                 fresh.write_text(str(ahead_s))
                 fresh.replace(ahead)

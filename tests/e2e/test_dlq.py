@@ -12,7 +12,8 @@ import pytest
 from mesh.cli import main
 from tests.e2e.changed import configure
 from tests.e2e.shop import Customer, customer
-from tests.e2e.system import System, eventually, running
+from tests.e2e.system import System, running
+from tests.support.waiting import eventually
 
 TOPIC = "shop.order.v1.OrderEvent"
 NONE_DEAD = "notification: no dead letters\n"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import december
-from tests.e2e.system import System, eventually, running
+from tests.e2e.system import System, running
+from tests.support.waiting import eventually
 
 ORDERS = 300
 MAILS_BETWEEN_KILLS = 5

@@ -24,7 +24,7 @@ from mesh.runtime.config import ADMIN_PORT_OFFSET
 from mesh.status import from_wire
 from shop.inventory.v1 import inventory_pb2 as pb
 from shop.inventory.v1.inventory_pb2_grpc import InventoryServiceStub
-from tests.e2e.system import eventually
+from tests.support.waiting import eventually
 from tests.unit.mesh.programs import Folder, free_port
 
 ATTEMPTS: Final = 100

@@ -13,7 +13,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shop.order.v1 import order_pb2, order_pb2_grpc
-from tests.e2e.gateway_stub import ROOT, TOKEN, Edge, attributes, environment, running, wait_until
+from tests.e2e.gateway_stub import ROOT, TOKEN, Edge, attributes, environment, running
+from tests.support.waiting import eventually
 
 OUTSIDE_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CONSOLE = "http://127.0.0.1:8081"
@@ -150,7 +151,7 @@ def test_the_access_log_has_no_query_and_no_secret(edge: Edge) -> None:
     edge.get("/v1/orders/1?nope=secret-1", headers={"x-correlation-id": "log-1"})
     edge.post("/v1/orders", json={"paymentToken": "secret-2"})
     edge.get("/v1/orders/2", headers={"x-correlation-id": "log-2"})
-    wait_until(lambda: '"log-2"' in edge.log.read_text())
+    eventually(lambda: '"log-2"' in edge.log.read_text())
     text = edge.log.read_text()
     (line,) = (line for line in text.splitlines() if '"log-1"' in line)
     assert '"path":"/v1/orders/1"' in line

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e import december
 from tests.e2e.books import Books, check, check_same, count_resumed, read_books
-from tests.e2e.system import PROVIDER, SERVICES, System, eventually, running
+from tests.e2e.system import PROVIDER, SERVICES, System, running
 
 #: Sagas in flight at each kill. A few may end between the look and the signal: hence the margin.
 IN_FLIGHT, MARGIN = 20, 10
@@ -39,12 +39,7 @@ def test_the_books_are_as_if_nobody_had_been_killed(
 
 def kill_in_flight(system: System, victim: str) -> int:
     """Kill *victim* while enough sagas run; return how many, once it has been restarted."""
-
-    def enough() -> int:
-        count = system.sagas_running()
-        return count if count >= IN_FLIGHT + MARGIN else 0
-
-    count = eventually(enough, within_s=60)
+    count = system.wait_in_flight(IN_FLIGHT + MARGIN)
     pid = system.kill(victim)
     if victim != "orchestrator":
         assert system.sagas_running() >= IN_FLIGHT

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.e2e.books import check, count_resumed, read_books
 from tests.e2e.shop import PRICE_PENCE, STOCK, customer, new_id
-from tests.e2e.system import PROVIDER, SERVICES, eventually, running
+from tests.e2e.system import PROVIDER, SERVICES, running
 
 ORDERS, IN_FLIGHT = 10, 5
 
@@ -19,7 +19,7 @@ def test_one_process_does_the_same_and_resumes(tmp_path: Path) -> None:
         slow = [new_id() for _ in range(ORDERS)]
         for order_id in slow:
             assert buyer.order(order_id, paymentToken="tok_slow", wait=None)
-        eventually(lambda: system.sagas_running() >= IN_FLIGHT)
+        system.wait_in_flight(IN_FLIGHT)
         pid = system.kill("all")
         system.wait_restarted("all", pid, *SERVICES, PROVIDER)
         assert "all was killed by SIGKILL" in system.said()

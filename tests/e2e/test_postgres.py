@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import december
 from tests.e2e.books import check, count_resumed, read_books
-from tests.e2e.system import SERVICES, System, eventually, running
+from tests.e2e.system import SERVICES, System, running
 
 ORDERS, IN_FLIGHT = 160, 10
 #: PostgreSQL first, under everybody; then whose saga it is, and one that is called.
 VICTIMS = ("postgres", "orchestrator", "payment")
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder for the system's data: as root, the server is somebody else, who must get there."""
-    folder = Path(tempfile.mkdtemp(prefix="mesh-e2e-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_orders_end_as_they_should_whoever_is_killed(
@@ -60,12 +48,7 @@ def test_orders_end_as_they_should_whoever_is_killed(
 
 def kill_in_flight(system: System, victim: str) -> int:
     """Kill *victim* while enough sagas run; return how many, once all serve again."""
-
-    def enough() -> int:
-        count = system.sagas_running()
-        return count if count >= IN_FLIGHT else 0
-
-    count = eventually(enough, within_s=60)
+    count = system.wait_in_flight(IN_FLIGHT)
     pid = system.kill(victim)
     system.wait_restarted(victim, pid, *SERVICES)
     return count

@@ -9,7 +9,8 @@ from pathlib import Path
 from shop.order.v1.order_pb2 import Order
 from tests.e2e import december
 from tests.e2e.read_model import as_analytics_tells, as_services_tell, pages
-from tests.e2e.system import System, eventually, running
+from tests.e2e.system import System, running
+from tests.support.waiting import eventually
 
 ORDERS = 200
 KILLS = 3

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,15 +31,6 @@ REPLICATED = ("user", "order", "orchestrator")
 ROUNDS = int(os.environ.get("RESTARTS", "1"))
 #: A call that is sent once: whatever goes wrong with it, its caller sees.
 ONCE = mesh.Policy(retry=None, timeout_s=30.0)
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder for the system's data: as root, the server is somebody else, who must get there."""
-    folder = Path(tempfile.mkdtemp(prefix="mesh-e2e-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 class Customers:

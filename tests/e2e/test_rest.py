@@ -25,7 +25,8 @@ from tests.e2e.shop import (
     customer,
     new_id,
 )
-from tests.e2e.system import System, eventually
+from tests.e2e.system import System
+from tests.support.waiting import eventually
 
 INVENTORY = "shop.inventory.v1.InventoryService"
 ORDER = "shop.order.v1.OrderService"

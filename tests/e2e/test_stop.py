@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.e2e import shop
 from tests.e2e.books import check, read_books
-from tests.e2e.system import eventually, running
+from tests.e2e.system import running
+from tests.support.waiting import eventually
 
 
 def test_ctrl_c_answers_what_is_under_way(tmp_path: Path) -> None:

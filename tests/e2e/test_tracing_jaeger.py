@@ -20,7 +20,7 @@ from shop.user.v1.user_pb2_grpc import UserServiceStub
 from tests.e2e import system as systems
 from tests.e2e.books import check, read_books
 from tests.e2e.shop import Customer, customer, new_id
-from tests.e2e.system import SERVICES, System, eventually
+from tests.e2e.system import SERVICES, System
 from tests.e2e.traces import (
     CLIENT,
     ERROR,
@@ -32,6 +32,7 @@ from tests.e2e.traces import (
     wait_for_trace,
 )
 from tests.support.jaeger import built_jaeger
+from tests.support.waiting import eventually
 
 EVERYBODY = {"gateway", "provider", *SERVICES}
 #: What placing an order asks of the services, in this sequence.

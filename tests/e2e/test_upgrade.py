@@ -14,7 +14,8 @@ import pytest
 from tests.e2e import december
 from tests.e2e.books import check, read_books
 from tests.e2e.changed import configure, replace
-from tests.e2e.system import ROOT, System, eventually, running
+from tests.e2e.system import ROOT, System, running
+from tests.support.waiting import eventually
 
 NEXT = {"orchestrator": "tests.e2e.next.orchestrator", "inventory": "tests.e2e.next.inventory"}
 SHELF = "ALTER TABLE stock ADD COLUMN shelf TEXT NOT NULL DEFAULT 'A'"

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import december
-from tests.e2e.system import POLL_S, System, eventually, running
+from tests.e2e.system import System, running
+from tests.support.waiting import POLL_S, eventually
 
 ORDERS = 30
 #: Whom nobody calls to place an order.

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.system import System, eventually
+from tests.e2e.system import System
+from tests.support.waiting import eventually
 
 #: OTLP's numbers, as Jaeger's API writes them.
 INTERNAL, SERVER, CLIENT = 1, 2, 3

@@ -7,7 +7,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.brokers import free_port
 from tests.support.children import start
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -136,10 +136,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return ExportTraceServiceResponse()
 
     def until(self, true: Callable[[], Any]) -> None:
-        ends = time.monotonic() + PATIENCE_S
-        while not true():
-            assert time.monotonic() < ends, [(name, span.name) for name, span in self.spans]
-            time.sleep(0.05)
+        eventually(true, known=lambda: [(name, span.name) for name, span in self.spans])
 
     def close(self) -> None:
         self._server.stop(0.0).wait()

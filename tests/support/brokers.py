@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +20,8 @@ from mesh.events.port import Bus
 from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
 from tests.support import children
+from tests.support.waiting import until
 
-START_TIMEOUT_S = 20.0
 ACK_WAIT_S = 30.0
 
 
@@ -61,7 +62,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class _Process:
+class _Process(ABC):
     """A server that listens on `port`."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,18 +70,17 @@ class _Process:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def command(self) -> Sequence[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self) -> Sequence[str]: ...
 
     async def start(self) -> None:
         with (self.folder / "broker.log").open("ab") as log:
             self._process = children.start(self.command(), stdout=log, stderr=log)
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while not await self._listens():
-                assert self._process.poll() is None, (self.folder / "broker.log").read_text()
-                await asyncio.sleep(0.02)
+        await until(self._listens)
 
     async def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "broker.log").read_text()
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:

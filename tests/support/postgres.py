@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 import asyncpg
 
 from mesh.storage.postgres.server import programs
+from tests.support.waiting import eventually
 
-START_S = 60.0
 #: Tests of what is durable leave this out.
 FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
@@ -51,12 +50,13 @@ class PostgresServer:
         self.process.wait()
 
     def _until_ready(self) -> None:
-        ends = time.monotonic() + START_S
         ask = (programs() / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
-        while subprocess.run(ask, check=False).returncode != 0:
+
+        def ready() -> bool:
             assert self.process.poll() is None, "the server has ended"
-            assert time.monotonic() < ends, "the server is not ready"
-            time.sleep(0.02)
+            return subprocess.run(ask, check=False).returncode == 0
+
+        eventually(ready)
 
     def url(self, database: str, role: str = "postgres") -> str:
         """Where *database* is, for *role*, whose password is in a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ REQUESTS = pytest.mark.parametrize("method", [SUM, CHAT], ids=lambda m: m.kind.n
 STREAMED = pytest.mark.parametrize("method", [COUNT, CHAT], ids=lambda m: m.kind.name)
 
 
-class Wire:
+class Wire(ABC):
     """An echo service, a transport that reaches it, and the node that both belong to."""
 
     def __init__(self, transport: Transport, node: Node) -> None:
@@ -57,9 +58,9 @@ class Wire:
         self.echo.on_unary = answer
         self.echo.on_stream = stream
 
+    @abstractmethod
     async def serve(self, routes: Routes) -> str:
         """Serve *routes*; return where."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         await self.transport.close()
@@ -117,8 +118,3 @@ class Endless:
             await asyncio.get_running_loop().create_future()
         finally:
             self.ended.set()
-
-
-async def soon(event: asyncio.Event) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        await event.wait()

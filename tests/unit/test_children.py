@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.mesh.programs import until
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = "run:\n\t@sleep 600 & echo $$! >>pids; echo $$$$ >>pids; wait\n"
@@ -28,11 +28,11 @@ def test_killed_it_takes_its_make_and_what_that_runs_with_it(tmp_path: Path) -> 
         [sys.executable, "-c", STARTS_MAKE.format(folder=str(tmp_path))], cwd=ROOT
     )
     pids = tmp_path / "pids"
-    until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "make runs")
+    eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     sleep, shell = map(int, pids.read_text().split())
     test.send_signal(signal.SIGKILL)
     test.wait()
-    until(lambda: not runs(shell), "what make runs ends")
+    eventually(lambda: not runs(shell))
     os.kill(sleep, signal.SIGKILL)  # a shell leaves its background jobs: not make's doing
 
 

@@ -9,10 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from tests.support.waiting import eventually
 
 #: More than anything here takes on a loaded machine; nothing waits this long in vain.
 PATIENCE_S = 60.0
@@ -60,16 +59,6 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until *condition* holds; return what it returned."""
-    ends = time.monotonic() + PATIENCE_S
-    while time.monotonic() < ends:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"never: {what}")
 
 
 class Folder:
@@ -155,7 +144,7 @@ class Folder:
             assert any(up.poll() is None for up in self._ups), self.said
             return False
 
-        until(there, f"{text!r} in {self.said!r}")
+        eventually(there, known=lambda: self.said)
         return self.said
 
     @property

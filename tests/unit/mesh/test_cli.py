@@ -20,8 +20,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mesh import cli
 from mesh.runtime import presence
 from mesh.runtime.config import ENVIRONMENT
+from tests.support.waiting import eventually
 
-from .programs import Folder, until
+from .programs import Folder
 from .vault import open_vault
 
 
@@ -183,7 +184,7 @@ def test_run_serves_until_it_is_told_to_stop(folder: Folder) -> None:
             stderr=log,
         )
     try:
-        until(lambda: cli.main(["health", "one"]) == 0, "it serves")
+        eventually(lambda: cli.main(["health", "one"]) == 0)
         process.terminate()
         assert process.wait(60) == 0
     finally:

@@ -30,8 +30,8 @@ from tests.support.echo import (
     EchoStub,
     stock_channel,
 )
+from tests.support.waiting import soon
 
-PATIENCE_S = 20.0
 POLICY = mesh.Policy(
     retry=mesh.RetryPolicy(attempts_max=3, backoff=Backoff(base_s=0.0)),
     circuit=mesh.CircuitConfig(failures=4),
@@ -118,11 +118,6 @@ class Waiting:
         if call.method.server_streams:
             yield EchoReply()
         yield await self._unary(call)
-
-
-async def soon(event: asyncio.Event) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        await event.wait()
 
 
 def test_each_kind_has_an_object_of_its_own() -> None:

@@ -26,8 +26,9 @@ from mesh.runtime.clock import Runtime
 from mesh.runtime.config import Config, ConfigError
 from mesh.runtime.health import Health, probe, probe_http
 from mesh.runtime.supervisor import EXIT_INTERRUPTED, Supervisor
+from tests.support.waiting import eventually, until
 
-from .programs import PATIENCE_S, Folder, free_port, until
+from .programs import PATIENCE_S, Folder, free_port
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_each_step_waits_until_the_one_before_serves_and_the_drain_goes_backward
     folder.process("early", more="first = true")
     (folder.path / "early.closed").touch()
     up = folder.up()
-    until(lambda: "started early" in folder.journal, "early starts")
+    eventually(lambda: "started early" in folder.journal)
     assert folder.journal == ["started early"]
     (folder.path / "early.closed").unlink()
     folder.until_said("2 processes serve after")
@@ -106,7 +107,7 @@ def test_ctrl_c_during_the_start(folder: Folder) -> None:
     folder.process("never", more="")
     (folder.path / "slow.closed").touch()
     up = folder.up()
-    until(lambda: len(folder.journal) >= 2, "both start")
+    eventually(lambda: len(folder.journal) >= 2)
     assert folder.stop(up) == EXIT_INTERRUPTED
     assert {"stopped slow", "stopped never"} <= set(folder.journal)
     assert "Traceback" not in folder.said
@@ -171,7 +172,7 @@ async def test_a_welcome_that_will_not_end_is_killed(
     )
     config = Config(services={}, welcome=("{python}", "-c", script), data_dir=tmp_path)
     welcome = asyncio.create_task(Supervisor(config, print, one_process=False)._welcome())
-    await asyncio.to_thread(until, (tmp_path / "there").exists, "the welcome begins")
+    await until((tmp_path / "there").exists)
     welcome.cancel()
     with pytest.raises(asyncio.CancelledError):
         await welcome
@@ -240,7 +241,7 @@ def test_a_child_that_is_killed_is_restarted_with_longer_and_longer_delays(folde
         assert pid
         os.kill(pid, signal.SIGKILL)
         folder.until_said(f"one was killed by SIGKILL; restarting in {delay} s")
-        again = until(lambda: folder.pid("one"), "a new pid")
+        again = eventually(lambda: folder.pid("one"))
         assert again != pid
         folder.until_said(f"one serves again (pid {again})")
     assert folder.stop(up) == 0
@@ -264,8 +265,8 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(folder: Folder) -> 
     up.kill()
     up.wait()
     gone = {"stopped early", "stopped late", "stopped welcome"}
-    until(lambda: gone <= set(folder.journal), "all stop")
-    until(lambda: folder.mesh("ps").returncode == 2, "nothing is up any more")
+    eventually(lambda: gone <= set(folder.journal))
+    eventually(lambda: folder.mesh("ps").returncode == 2)
     assert folder.mesh("ps").stderr == "error: nothing is up on .data\n"
     folder.up().poll()
     folder.until_said("2 processes serve")  # and the next one can start
@@ -278,10 +279,10 @@ def test_while_nothing_can_be_written_it_goes_on_restarting_what_dies(folder: Fo
     folder.until_said("1 processes serve")
     resource.prlimit(up.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     for _ in range(2):
-        (pid,) = until(lambda: children(up.pid), "a child")
+        (pid,) = eventually(lambda: children(up.pid))
         with contextlib.suppress(ProcessLookupError):  # it finds no room either
             os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: pid not in children(up.pid), "its end")  # type: ignore[misc]
+        eventually(lambda pid=pid: pid not in children(up.pid))  # type: ignore[misc]
     resource.prlimit(up.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     folder.until_said("one serves again")
     assert [folder.pid("one")] == children(up.pid)
@@ -343,7 +344,7 @@ def test_processes_that_do_not_end_are_named_and_waiting_can_be_interrupted(
     with pytest.raises(ConfigError, match=rf"do not end: slow \({pid}\)\. End them with kill -9"):
         asyncio.run(supervisor.run(welcome=False))
     (folder.path / "may-stop").touch()
-    until(lambda: folder.mesh("ps").returncode == 2, "it ends")
+    eventually(lambda: folder.mesh("ps").returncode == 2)
 
 
 # --- drain --------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from reconcile.catalogue import RULES, Finding
 from reconcile.run import Report
 from reconcile.watch import Metrics
 from tests.support import children
-from tests.unit.mesh.programs import free_port, until
+from tests.support.waiting import eventually
+from tests.unit.mesh.programs import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
@@ -130,7 +131,7 @@ def test_it_stays_whatever_becomes_of_a_run_and_ends_when_told() -> None:
         (line,) = [ln for ln in text.splitlines() if ln.startswith("mesh_reconcile_failures_total")]
         return float(line.split()[1])
 
-    until(failures, "a run fails")
+    eventually(failures)
     watch.send_signal(signal.SIGTERM)
     assert watch.wait(30) == 0
 

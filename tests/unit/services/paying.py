@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-import pytest
-
 from mesh.call import Call, Principal
 from mesh.client import Channel, Policy
 from mesh.layers.identity import ORCHESTRATOR, Identities
@@ -26,6 +24,7 @@ from shop.payment.v1.payment_pb2_grpc import PaymentServiceStub
 from shop.provider.v1 import provider_pb2 as outside
 from shop.provider.v1.provider_pb2_grpc import PaymentProviderServiceStub
 from tests.support.databases import Database
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from shop.payment.v1.payment_pb2_grpc import PaymentServiceAsyncStub
@@ -101,11 +100,11 @@ class Shop:
 
     async def becomes(self, order_id: str, state: pb.Payment.State.ValueType) -> None:
         """Wait until an order's payment is in *state*, without touching it."""
-        for _ in range(500):
-            if (await self.get(order_id)).state == state:
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail(f"{order_id} did not become {pb.Payment.State.Name(state)}")
+
+        async def is_so() -> bool:
+            return (await self.get(order_id)).state == state
+
+        await until(is_so)
 
     async def until_asked(self) -> None:
         """Wait until the provider is asked for something once more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from shop.inventory.v1.inventory_pb2_grpc import InventoryServiceStub
 from shop.order.v1.events_pb2 import OrderCancelled, OrderConfirmed, OrderCreated, OrderEvent
 from shop.order.v1.order_pb2 import OrderLine
 from tests.support.databases import Database
+from tests.support.waiting import until
 from tests.unit.services.serving import serving
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ async def demand(inventory: Inventory, *skus: str) -> dict[str, tuple[int, int]]
     return {one.sku: (one.asked, one.confirmed) for one in listed.demand}
 
 
-async def until(inventory: Inventory, told: dict[str, tuple[int, int]]) -> None:
-    async with asyncio.timeout(30):
-        while await demand(inventory) != told:  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0.01)
+async def until_told(inventory: Inventory, told: dict[str, tuple[int, int]]) -> None:
+    async def is_told() -> bool:
+        return await demand(inventory) == told
+
+    await until(is_told)
 
 
 async def test_confirmed_units_are_those_of_confirmed_orders(
@@ -85,7 +86,7 @@ async def test_confirmed_units_are_those_of_confirmed_orders(
         *events("on its way", created(("NOT SOLD HERE", 7))),
     ]:
         await bus.publish(event)
-    await until(inventory, {"CUP": (5, 5), "LAMP": (15, 5), "NOT SOLD HERE": (7, 0)})
+    await until_told(inventory, {"CUP": (5, 5), "LAMP": (15, 5), "NOT SOLD HERE": (7, 0)})
     assert await demand(inventory, "LAMP", "NOBODY ASKS") == {"LAMP": (15, 5)}
 
 
@@ -107,7 +108,9 @@ async def test_it_is_the_same_however_often_and_in_which_order_events_come(
     random.shuffle(mixed)
     for event in mixed:
         await bus.publish(event)
-    await until(inventory, {sku: (told["asked"][sku], told["confirmed"][sku]) for sku in "ABC"})
+    await until_told(
+        inventory, {sku: (told["asked"][sku], told["confirmed"][sku]) for sku in "ABC"}
+    )
 
 
 async def test_pages_of_it(inventory: Inventory, bus: MemoryBus) -> None:
@@ -127,8 +130,7 @@ async def test_pages_of_it(inventory: Inventory, bus: MemoryBus) -> None:
 
 
 async def until_counted(inventory: Inventory, sku: str) -> None:
-    async with asyncio.timeout(30):
-        while not any(  # noqa: ASYNC110
-            n for _, n in (await demand(inventory, sku)).values()
-        ):
-            await asyncio.sleep(0.01)  # nobody tells
+    async def is_counted() -> bool:
+        return any(n for _, n in (await demand(inventory, sku)).values())
+
+    await until(is_counted)
