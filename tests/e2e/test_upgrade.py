@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.e2e import december
-from tests.e2e.books import check, read_books
+from replay.progress import Progress
 from tests.e2e.changed import configure, replace
 from tests.e2e.system import ROOT, System, running
-from tests.support.waiting import eventually
+from tests.soak.databases import Databases
+from tests.soak.patience import until
+from tests.soak.run import Load, orders_under
 
 NEXT = {"orchestrator": "tests.e2e.next.orchestrator", "inventory": "tests.e2e.next.inventory"}
 SHELF = "ALTER TABLE stock ADD COLUMN shelf TEXT NOT NULL DEFAULT 'A'"
@@ -32,20 +35,6 @@ STEPS: tuple[tuple[str, Mapping[str, str], signal.Signals], ...] = (
 IN_FLIGHT = 20
 
 
-def upgrades(folder: Path, system: System) -> Iterator[str]:
-    """Take the steps, each while sagas are under way."""
-    for service, versions, how in STEPS:
-        if how == signal.SIGKILL:  # some of what runs now are to be left to another
-            version = 1 if versions else 2
-            eventually(
-                lambda version=version: unfinished(system.data, version) >= IN_FLIGHT,  # type: ignore[misc]
-                within_s=december.REPLAY_S,
-            )
-        configure(folder, versions)
-        replace(system, service, how)
-        yield f"{service} {'next' if versions else 'back'}"
-
-
 def test_old_and_new_work_side_by_side_and_finish_what_either_began(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,36 +43,36 @@ def test_old_and_new_work_side_by_side_and_finish_what_either_began(
     (schema / "0099_shelf.sql").write_text(SHELF)
     path = configure(tmp_path / "system", {})
     variables = {"MESH_CONFIG": str(path), "NEXT_SCHEMA": str(schema)}
-    with running(tmp_path / "data", **variables) as system:
-        replay = system.start(december.replay_command(*december.FAILING), tmp_path / "replay.log")
-        try:
-            done = [*upgrades(path.parent, system)]
-        finally:  # not all of the month is needed
-            replay.kill()
-            replay.wait()
-        eventually(lambda: not unfinished(system.data), within_s=december.REPLAY_S)
-    check(read_books(tmp_path / "data"))
-    sagas = versions(tmp_path / "data")
-    with capsys.disabled():
-        print(f"\n{', '.join(done)}; sagas (version, taken over): {sagas}")
-    # Of either version some were begun by one process and finished by another.
+    with running(tmp_path / "data", **variables) as system, capsys.disabled():
+        upgraded = partial(upgrade, path.parent, system)
+        load = Load(seed=1, first_day=True)
+        outcome = asyncio.run(orders_under(system, load, upgraded, Progress()))
+        sagas = versions(system.data)
+        placed = len(outcome.driver.acknowledged)
+        print(f"\n{placed} orders, by version and whether another process took over: {sagas}")
+    assert list(outcome.faults()) == []
     assert sagas.keys() >= {(1, True), (2, True)}
+
+
+async def upgrade(folder: Path, system: System) -> None:
+    """Take the steps, each while sagas are under way."""
+    async with Databases(system) as databases:
+        for service, versions, how in STEPS:
+            if how == signal.SIGKILL:  # some of what runs now are to be left to another
+                await until(partial(_enough_run, databases, 1 if versions else 2))
+            configure(folder, versions)
+            await asyncio.to_thread(replace, system, service, how)
+
+
+async def _enough_run(databases: Databases, version: int) -> bool:
+    """Whether enough sagas of a version are under way."""
+    query = f"SELECT COUNT(*) FROM mesh_sagas WHERE state IN (1, 2, 4) AND version = {version}"
+    ((count,),) = await databases.rows("orchestrator", query)
+    return int(count) >= IN_FLIGHT
 
 
 def versions(data: Path) -> dict[tuple[int, bool], int]:
     """How many sagas there are of each version, by whether another process took them over."""
-    rows = _rows(data, "SELECT version, epoch > 0, COUNT(*) FROM mesh_sagas GROUP BY 1, 2")
-    return {(version, bool(taken)): count for version, taken, count in rows}
-
-
-def unfinished(data: Path, version: int = 0) -> int:
-    """How many sagas of a version, or of any, are under way or wait for somebody who knows them."""
-    unfinished = "SELECT COUNT(*) FROM mesh_sagas WHERE state IN (1, 2, 4)"
-    of_it = f" AND version = {version}" if version else ""
-    ((count,),) = _rows(data, unfinished + of_it)
-    return int(count)
-
-
-def _rows(data: Path, query: str) -> list[tuple[int, ...]]:
+    query = "SELECT version, epoch > 0, COUNT(*) FROM mesh_sagas GROUP BY 1, 2"
     with closing(sqlite3.connect(f"file:{data}/orchestrator.db?mode=ro", uri=True)) as database:
-        return database.execute(query).fetchall()
+        return {(version, bool(taken)): count for version, taken, count in database.execute(query)}
