@@ -44,8 +44,9 @@ def test_orders_that_an_older_system_left_under_way_are_brought_to_their_end(
         undone = next(order_id for order_id in late if charged.get(order_id) == CHARGED)
         was = system.read("/v1/orders/" + undone)
         line = {"sku": was["lines"][0]["sku"], "quantity": 1}
-        again = Customer(system, was["userId"], line["sku"]).order("again", lines=[line])
-        assert again["state"] == "CONFIRMED", "whose order was undone can order once more"
+        Customer(system, was["userId"], line["sku"]).order("again", lines=[line])
+        # Whose order was undone can order once more.
+        eventually(lambda: system.read("/v1/orders/again")["state"] == "CONFIRMED")
         system.run(sys.executable, "-m", "reconcile", "--json", "--quiet")
     books, ended = read_books(data), sagas(data)
     unknown = {f"nobody knows who paid for {order_id}" for order_id in charged}  # it was not noted

@@ -15,7 +15,7 @@ from typing import Final
 
 from mesh.testing.tcp_proxy import Faults, Link
 from tests.soak.network import Network
-from tests.soak.patience import POLL_S
+from tests.support.waiting import POLL_S
 
 #: What is done to a connection. Who uses it is told of these, or finds it slow;
 BREAKS: Final[dict[str, Callable[[Link], None]]] = {
@@ -33,7 +33,7 @@ FREEZES: Final[dict[str, Callable[[Link], None]]] = {
 }
 HURTS: Final = BREAKS | FREEZES
 #: How long a connection is looked for, where all there were are frozen.
-LOOK_S: Final = 2.0
+LOOK_S: Final = 20.0
 
 
 @dataclass

@@ -1,27 +1,22 @@
-"""Waiting, not for ever."""
+"""Waiting for what a system under disturbance comes to."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from tests.soak.databases import Away
+from tests.support import waiting
 
 WITHIN_S = 180.0
-POLL_S = 0.02
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return once it holds; while a database server is away nothing does."""
-    ends = time.monotonic() + WITHIN_S
-    while not await _holds_now(holds):  # a condition of other processes has no event
-        assert time.monotonic() < ends, f"it did not happen within {WITHIN_S:.0f} s"
-        await asyncio.sleep(POLL_S)
+    """Return once it holds, not for ever; while a database server is away nothing does."""
 
+    async def holds_now() -> bool:
+        try:
+            return await holds()
+        except Away:
+            return False
 
-async def _holds_now(holds: Callable[[], Awaitable[bool]]) -> bool:
-    try:
-        return await holds()
-    except Away:
-        return False
+    await waiting.until(holds_now, within_s=WITHIN_S)

@@ -28,7 +28,8 @@ from tests.soak.driver import Driver
 from tests.soak.journal import Journal
 from tests.soak.mails import Mailbox, Mails, read_mails
 from tests.soak.orders import Fate, placements, set_up
-from tests.soak.patience import POLL_S, until
+from tests.soak.patience import until
+from tests.support.waiting import POLL_S
 
 #: Before the disturbance begins, so that there is something to disturb.
 WARM_UP_S = 3.0
