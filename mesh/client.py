@@ -44,9 +44,10 @@ from .transport.port import LayersAt, Transport
 class Policy:
     """How calls of a method are treated. Times are in seconds.
 
-    `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. No `retry`
-    means one attempt; `hedge` takes its place. `criticality` is of calls that are made for nobody
-    else's sake. `idempotency` is for a method whose proto does not say it.
+    `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. A server's
+    stream lasts as long as it likes: there `timeout_s` bounds how late an attempt may begin. No
+    `retry` means one attempt; `hedge` takes its place. `criticality` is of calls that are made for
+    nobody else's sake. `idempotency` is for a method whose proto does not say it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     calls, those of a target and those of a method: see `mesh.runtime.levels`.
@@ -147,7 +148,7 @@ def _again(node: Node, target: Target, policy: Policy) -> list[Layer]:
     if policy.retry is None:
         return []
     budget = target.share(open_budget, policy.retry.budget)  # one for all methods
-    return [Retry(policy.retry, node.runtime, node.metrics, budget)]
+    return [Retry(policy.retry, node.runtime, node.metrics, budget, policy.timeout_s)]
 
 
 class Channel:

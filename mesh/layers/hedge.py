@@ -115,7 +115,7 @@ class Hedge(Layer):
 
     def sends(self, call: Call, began: float, delay_s: float = 0.0) -> bool:
         """Whether a second attempt of a call that *began* then may be sent in *delay_s* seconds."""
-        return fits(call, began, self._clock.monotonic() + delay_s)
+        return fits(call.deadline, began, self._clock.monotonic() + delay_s)
 
     def pays(self, call: Call) -> bool:
         """Whether there is budget for a second attempt; if so, it is paid."""

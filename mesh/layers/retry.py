@@ -51,15 +51,13 @@ def may_help(call: Call, error: MeshError) -> bool:
     return call.method.repeatable or error.outcome is Outcome.NOT_EXECUTED
 
 
-def fits(call: Call, began: float, at: float) -> bool:
-    """Whether there is time for another attempt of *call*, which *began* then, at the time *at*.
+def fits(deadline: float, began: float, at: float) -> bool:
+    """Whether there is time for another attempt of a call, which *began* then, at the time *at*.
 
     An attempt with all of a call's time ends up to a hundredth before the call does, since timeouts
     go over the wire in three digits: there is nothing to be done with what is left.
     """
-    if call.deadline == NEVER:
-        return True
-    return at < call.deadline - 0.011 * (call.deadline - began)
+    return deadline == NEVER or at < deadline - 0.011 * (deadline - began)
 
 
 def fail(error: MeshError, *, unsure: bool) -> NoReturn:
@@ -76,7 +74,11 @@ def fail(error: MeshError, *, unsure: bool) -> NoReturn:
 
 
 class Retry(Layer):
-    """The retry layer of one client of one target."""
+    """The retry layer of one client of one target.
+
+    A stream has no deadline by default, and no reader waits for ever for its first message: after
+    `begun_within_s` it is not sent again.
+    """
 
     def __init__(
         self,
@@ -84,8 +86,10 @@ class Retry(Layer):
         runtime: Runtime,
         metrics: Metrics | None = None,
         budget: Budget | None = None,
+        begun_within_s: float = NEVER,
     ) -> None:
         self._policy = policy
+        self._begun_within_s = begun_within_s
         self._runtime = runtime
         self._metrics = metrics
         self.budget = budget or open_budget(policy.budget, runtime)
@@ -103,7 +107,8 @@ class Retry(Layer):
             return None
         delay_s = self._policy.backoff.delay_s(call.attempt, self._runtime.random)
         delay_s += error.retry_after_s or 0.0
-        if not fits(call, began, self._runtime.clock.monotonic() + delay_s):
+        ends = began + self._begun_within_s if call.deadline == NEVER else call.deadline
+        if not fits(ends, began, self._runtime.clock.monotonic() + delay_s):
             return None
         if not self.budget.withdraw():
             self._exhausted(call, error, "budget")

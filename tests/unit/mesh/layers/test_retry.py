@@ -204,6 +204,24 @@ async def test_a_wait_beyond_the_deadline_ends_it_at_once(
     assert runtime.clock.slept == []
 
 
+async def test_a_stream_without_a_deadline_is_begun_as_soon_as_a_call_or_not(
+    runtime: FakeRuntime,
+) -> None:
+    retry = Retry(POLICY, runtime, begun_within_s=10.0)
+    soon, late = CircuitOpenError(retry_after_s=2.0), CircuitOpenError(retry_after_s=30.0)
+    replies = retry.stream(Target([soon], [EchoReply(number=3)]).stream)(
+        call_of(COUNT), requests_of()
+    )
+    assert [reply.number async for reply in replies] == [3]
+    before = runtime.clock.monotonic()
+    with pytest.raises(CircuitOpenError):
+        await anext(retry.stream(Target([late]).stream)(call_of(COUNT), requests_of()))
+    assert runtime.clock.monotonic() == before
+    given = call_of(COUNT, deadline=before + 60.0)
+    replies = retry.stream(Target([late], [EchoReply()]).stream)(given, requests_of())
+    assert [reply async for reply in replies]
+
+
 async def test_a_negative_wait_means_never(retry: Layer) -> None:
     target = Target(Unavailable(retry_after_s=-1.0))
     with pytest.raises(Unavailable):
