@@ -20,6 +20,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.trace import Span, get_current_span
 
 
 class Kind(enum.Enum):
@@ -149,8 +150,9 @@ class Call(NamedTuple):
     `deadline` is in seconds on the runtime's monotonic clock. `request` is the first message;
     for methods whose client streams it is an empty one and the messages come beside the call.
     `key` is the idempotency key, "" if the method only reads. `address` is set once an endpoint
-    is picked; `tried` holds those that its attempts went to, if anybody wants to know. `carrier` is
-    for the transport that sends it, nobody else looks at it.
+    is picked; `tried` holds those that its attempts went to, if anybody wants to know. `span` is
+    the call's own, or its attempt's: policies say there what they did. `carrier` is for the transport
+    that sends it, nobody else looks at it.
 
     A tuple, because half a dozen copies are made of every call: one costs 0.4 us, where
     `dataclasses.replace` on a frozen dataclass of these fields takes 3 us.
@@ -166,6 +168,7 @@ class Call(NamedTuple):
     principal: Principal = NOBODY
     carrier: Any = None
     tried: list[str] | None = None
+    span: Span | None = None
 
     def replace(
         self,
@@ -177,6 +180,7 @@ class Call(NamedTuple):
         address: str | None = None,
         principal: Principal | None = None,
         tried: list[str] | None = None,
+        span: Span | None = None,
     ) -> Call:
         """Return a copy in which what is given is changed."""
         facts = (
@@ -190,8 +194,13 @@ class Call(NamedTuple):
             self.principal if principal is None else principal,
             self.carrier,
             self.tried if tried is None else tried,
+            self.span if span is None else span,
         )
         return tuple.__new__(Call, facts)
+
+    def note(self, event: str, **facts: str) -> None:
+        """Say on its span what became of it; without one, on that of what is being served."""
+        (self.span or get_current_span()).add_event(event, facts)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]

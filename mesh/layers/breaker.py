@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 from grpc import StatusCode
-from opentelemetry import trace
+from opentelemetry.trace import Span, get_current_span
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
@@ -77,7 +77,10 @@ Subscriber: TypeAlias = Callable[[CircuitEvent], None]
 
 
 class Events:
-    """Where circuits report: metrics, the log, the span being served, and whoever subscribed."""
+    """Where circuits report: metrics, the log, spans, and whoever subscribed.
+
+    What became of a call is on its span; what became of a circuit, on that of what is being served.
+    """
 
     def __init__(self, target: str = "", metrics: Metrics | None = None) -> None:
         self._target = target
@@ -109,11 +112,13 @@ class Events:
             self._metrics.breakers.changes.labels(address, method, change.state.value).inc()
         self._tell("changed", circuit, address, method, change.was, change.why)
 
-    def rejected(self, circuit: Circuit, address: str, method: str) -> CircuitOpenError:
+    def rejected(
+        self, circuit: Circuit, address: str, method: str, span: Span | None = None
+    ) -> CircuitOpenError:
         """A call is refused, with what is returned."""
         if self._metrics:
             self._metrics.breakers.rejected.labels(address, method).inc()
-        self._tell("rejected", circuit, address, method, circuit.state)
+        self._tell("rejected", circuit, address, method, circuit.state, span=span)
         forced = "forced " if circuit.mode is Mode.FORCED_OPEN else ""
         told = f"the circuit of {method} is {forced}open"
         return CircuitOpenError(told, retry_after_s=circuit.retry_after_s())
@@ -123,12 +128,19 @@ class Events:
         self._tell("mode", circuit, address, method, circuit.state, why)
 
     def _tell(
-        self, kind: str, circuit: Circuit, address: str, method: str, was: State, why: str = ""
+        self,
+        kind: str,
+        circuit: Circuit,
+        address: str,
+        method: str,
+        was: State,
+        why: str = "",
+        span: Span | None = None,
     ) -> None:
         event = CircuitEvent(
             kind, self._target, address, method, was, circuit.state, circuit.mode, why
         )
-        trace.get_current_span().add_event(
+        (span or get_current_span()).add_event(
             f"mesh.breaker.{kind}",
             {
                 "rpc.method": method,
@@ -196,7 +208,7 @@ class Breaker(Layer):
         return self.circuit(call).admits
 
     def _rejected(self, circuit: Circuit, call: Call) -> CircuitOpenError:
-        return self.events.rejected(circuit, call.address, call.method.full_name)
+        return self.events.rejected(circuit, call.address, call.method.full_name, call.span)
 
     def __call__(self, inner: Handler) -> Handler:
         """Refuse calls while the circuit is open."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpc import StatusCode
-from opentelemetry import trace
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import MeshError
@@ -101,7 +100,7 @@ class Faults(Layer):
 
     async def _meet(self, call: Call, fault: Fault) -> None:
         """Be late, and fail if that is before execution."""
-        trace.get_current_span().add_event("mesh.fault", {"rpc.method": call.method.full_name})
+        call.note("mesh.fault")
         if self._metrics:
             kind = fault.code.name if fault.code else "DELAY"
             self._metrics.faults.labels(call.method.full_name, kind).inc()

@@ -125,6 +125,7 @@ class Hedge(Layer):
 
     def count(self, call: Call, decision: str) -> None:
         """Note what was decided."""
+        call.note("mesh.hedge", decision=decision)
         if self._metrics:
             self._metrics.hedges.labels(call.method.full_name, decision).inc()
 

@@ -121,6 +121,7 @@ class Retry(Layer):
         self._count(call, what)
 
     def _count(self, call: Call, decision: str) -> None:
+        call.note("mesh.retry", decision=decision)
         if self._metrics:
             self._metrics.retries.labels(call.method.full_name, decision).inc()
 

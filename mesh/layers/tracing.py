@@ -226,4 +226,4 @@ def _carrying(call: Call, span: Span) -> Call:
     traceparent = format_traceparent(span.get_span_context())
     if not traceparent:
         return call
-    return call.replace(metadata={**call.metadata, TRACEPARENT: traceparent})
+    return call.replace(metadata={**call.metadata, TRACEPARENT: traceparent}, span=span)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,7 +19,11 @@ from opentelemetry.trace import StatusCode as SpanStatus
 
 from mesh.call import Call, stack, stack_stream
 from mesh.errors import CircuitOpenError, MeshError, NotFound, Unavailable
+from mesh.layers.breaker import Breaker
+from mesh.layers.budget import BudgetConfig
+from mesh.layers.circuit import CircuitConfig
 from mesh.layers.correlation import Correlate, EnterScope
+from mesh.layers.faults import Fault, Faults
 from mesh.layers.retry import Retry, RetryPolicy
 from mesh.layers.tracing import SERVER_FAULTS, TraceAttempt, TraceCall, TraceServer
 from mesh.metadata import CORRELATION_ID, OUTSIDE_TRACEPARENT, TRACEPARENT
@@ -268,6 +273,33 @@ class TestAttempts:
         target = Target(Unavailable(), Unavailable(), EchoReply())
         await stack(*self.layers(spans), around=target.unary)(call_of(READ))
         self.check(spans, target)
+
+    async def test_what_policies_did_is_on_the_call_not_on_what_is_being_served(
+        self, spans: Spans
+    ) -> None:
+        runtime = FakeRuntime()
+        faults = Faults(runtime)
+        faults.inject(READ.full_name, Fault(StatusCode.UNAVAILABLE))
+        once = RetryPolicy(attempts_max=3, budget=BudgetConfig(share=0.0, per_s=0.0, burst=1.0))
+        layers = (
+            TraceCall(spans.tracer, "order"),
+            Retry(once, runtime),
+            Breaker(CircuitConfig(failures=2), runtime),
+            TraceAttempt(spans.tracer),
+            faults,
+        )
+        send = stack(*layers, around=Target().unary)
+        with trace.use_span(spans.tracer.start_span("served"), end_on_exit=True):
+            for error in (Unavailable, CircuitOpenError):
+                with pytest.raises(error):
+                    await send(call_of(READ))
+        events = [(span.name, [event.name for event in span.events]) for span in spans.ended]
+        assert events == [
+            (READ.full_name, ["mesh.fault"]),
+            (READ.full_name, ["mesh.fault", "mesh.retry", "mesh.retry"]),
+            (READ.full_name, ["mesh.breaker.rejected", "mesh.retry"]),
+            ("served", ["mesh.breaker.changed"]),
+        ]
 
     async def test_so_it_is_with_streams(self, spans: Spans) -> None:
         target = Target([Unavailable()], [Unavailable()], [EchoReply()])
