@@ -151,8 +151,8 @@ class Call(NamedTuple):
     for methods whose client streams it is an empty one and the messages come beside the call.
     `key` is the idempotency key, "" if the method only reads. `address` is set once an endpoint
     is picked; `tried` holds those that its attempts went to, if anybody wants to know. `span` is
-    the call's own, or its attempt's: policies say there what they did. `carrier` is for the transport
-    that sends it, nobody else looks at it.
+    the call's own, or its attempt's: policies say there what they did. `carrier` is for the
+    transport that sends it, nobody else looks at it.
 
     A tuple, because half a dozen copies are made of every call: one costs 0.4 us, where
     `dataclasses.replace` on a frozen dataclass of these fields takes 3 us.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-from .layers.breaker import Breaker, Events, Subscriber
+from .layers.breaker import Breaker
+from .layers.breaker_events import Events, Subscriber
 from .layers.circuit import Circuit, CircuitConfig, Mode
 from .runtime.clock import Runtime
 from .runtime.metrics import Metrics

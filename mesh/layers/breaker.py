@@ -6,19 +6,17 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 from grpc import StatusCode
-from opentelemetry.trace import Span, get_current_span
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
-from ..runtime.logs import log
 from ..runtime.metrics import Metrics
-from .circuit import Change, Circuit, CircuitConfig, Mode, Result, State
+from .breaker_events import Events
+from .circuit import Circuit, CircuitConfig, Mode, Result
 from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,9 +36,6 @@ FAILURES = frozenset(
 #: How many circuits a breaker keeps.
 CIRCUITS_MAX = 4096
 
-#: What `mesh_breaker_state` shows.
-_GAUGE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
-
 #: Errors that have a status: ours, and those of stock stubs, aio and sync.
 _CODED = (MeshError, grpc.aio.AioRpcError, grpc.Call)
 
@@ -54,105 +49,6 @@ def classify(error: BaseException) -> Result:
     if isinstance(error, _CODED):
         return Result.FAILURE if error.code() in FAILURES else Result.NEUTRAL
     return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
-
-
-@dataclass(frozen=True)
-class CircuitEvent:
-    """Something that happened at a circuit. `why` is for people.
-
-    `kind` is "changed" (its state), "rejected" (a call) or "mode" (an operator's doing).
-    """
-
-    kind: str
-    target: str
-    address: str
-    method: str
-    was: State
-    state: State
-    mode: Mode
-    why: str = ""
-
-
-Subscriber: TypeAlias = Callable[[CircuitEvent], None]
-
-
-class Events:
-    """Where circuits report: metrics, the log, spans, and whoever subscribed.
-
-    What became of a call is on its span; what became of a circuit, on that of what is being served.
-    """
-
-    def __init__(self, target: str = "", metrics: Metrics | None = None) -> None:
-        self._target = target
-        self._metrics = metrics
-        self.subscribers: list[Subscriber] = []
-
-    def watch(self, circuit: Circuit, address: str, method: str) -> None:
-        """Let the gauge follow *circuit*."""
-        if self._metrics:
-            gauge = self._metrics.breakers.state.labels(address, method)
-            gauge.set_function(lambda: _GAUGE[circuit.state])
-
-    def forget(self, address: str, method: str) -> None:
-        """Let go of the gauge of a circuit that is gone."""
-        if self._metrics:
-            self._metrics.breakers.state.remove(address, method)
-
-    def changed(self, circuit: Circuit, address: str, method: str, change: Change) -> None:
-        """A circuit is in another state."""
-        log.warning(
-            "circuit breaker",
-            target=address or self._target,
-            method=method,
-            was=change.was.value,
-            state=change.state.value,
-            why=change.why,
-        )
-        if self._metrics:
-            self._metrics.breakers.changes.labels(address, method, change.state.value).inc()
-        self._tell("changed", circuit, address, method, change.was, change.why)
-
-    def rejected(
-        self, circuit: Circuit, address: str, method: str, span: Span | None = None
-    ) -> CircuitOpenError:
-        """A call is refused, with what is returned."""
-        if self._metrics:
-            self._metrics.breakers.rejected.labels(address, method).inc()
-        self._tell("rejected", circuit, address, method, circuit.state, span=span)
-        forced = "forced " if circuit.mode is Mode.FORCED_OPEN else ""
-        told = f"the circuit of {method} is {forced}open"
-        return CircuitOpenError(told, retry_after_s=circuit.retry_after_s())
-
-    def mode_set(self, circuit: Circuit, address: str, method: str, why: str) -> None:
-        """An operator has set the circuit's mode."""
-        self._tell("mode", circuit, address, method, circuit.state, why)
-
-    def _tell(
-        self,
-        kind: str,
-        circuit: Circuit,
-        address: str,
-        method: str,
-        was: State,
-        why: str = "",
-        span: Span | None = None,
-    ) -> None:
-        event = CircuitEvent(
-            kind, self._target, address, method, was, circuit.state, circuit.mode, why
-        )
-        (span or get_current_span()).add_event(
-            f"mesh.breaker.{kind}",
-            {
-                "rpc.method": method,
-                "mesh.address": address,
-                "mesh.breaker.state": event.state.value,
-            },
-        )
-        for subscriber in self.subscribers:
-            try:
-                subscriber(event)
-            except Exception as error:  # noqa: BLE001  # a call is not to fail for it
-                log.error("a subscriber to circuits failed", exc_info=error)
 
 
 class Breaker(Layer):

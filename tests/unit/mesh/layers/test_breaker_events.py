@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from mesh import CircuitConfig, CircuitOpenError, circuit_breaker
 from mesh.errors import Unavailable
 from mesh.layers import breaker as module
-from mesh.layers.breaker import CircuitEvent
+from mesh.layers.breaker_events import CircuitEvent
 from mesh.layers.circuit import Mode, State
 from mesh.runtime.metrics import Metrics
 from mesh.status import from_status, to_status

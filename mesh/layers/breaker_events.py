@@ -1,0 +1,116 @@
+"""What happens at circuits, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from opentelemetry.trace import Span, get_current_span
+
+from ..errors import CircuitOpenError
+from ..runtime.logs import log
+from ..runtime.metrics import Metrics
+from .circuit import Change, Circuit, Mode, State
+
+#: What `mesh_breaker_state` shows.
+_GAUGE = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+
+
+@dataclass(frozen=True)
+class CircuitEvent:
+    """Something that happened at a circuit. `why` is for people.
+
+    `kind` is "changed" (its state), "rejected" (a call) or "mode" (an operator's doing).
+    """
+
+    kind: str
+    target: str
+    address: str
+    method: str
+    was: State
+    state: State
+    mode: Mode
+    why: str = ""
+
+
+Subscriber: TypeAlias = Callable[[CircuitEvent], None]
+
+
+class Events:
+    """Where circuits report: metrics, the log, spans, and whoever subscribed.
+
+    What became of a call is on its span; what became of a circuit, on that of what is being served.
+    """
+
+    def __init__(self, target: str = "", metrics: Metrics | None = None) -> None:
+        self._target = target
+        self._metrics = metrics
+        self.subscribers: list[Subscriber] = []
+
+    def watch(self, circuit: Circuit, address: str, method: str) -> None:
+        """Let the gauge follow *circuit*."""
+        if self._metrics:
+            gauge = self._metrics.breakers.state.labels(address, method)
+            gauge.set_function(lambda: _GAUGE[circuit.state])
+
+    def forget(self, address: str, method: str) -> None:
+        """Let go of the gauge of a circuit that is gone."""
+        if self._metrics:
+            self._metrics.breakers.state.remove(address, method)
+
+    def changed(self, circuit: Circuit, address: str, method: str, change: Change) -> None:
+        """A circuit is in another state."""
+        log.warning(
+            "circuit breaker",
+            target=address or self._target,
+            method=method,
+            was=change.was.value,
+            state=change.state.value,
+            why=change.why,
+        )
+        if self._metrics:
+            self._metrics.breakers.changes.labels(address, method, change.state.value).inc()
+        self._tell("changed", circuit, address, method, change.was, change.why)
+
+    def rejected(
+        self, circuit: Circuit, address: str, method: str, span: Span | None = None
+    ) -> CircuitOpenError:
+        """A call is refused, with what is returned."""
+        if self._metrics:
+            self._metrics.breakers.rejected.labels(address, method).inc()
+        self._tell("rejected", circuit, address, method, circuit.state, span=span)
+        forced = "forced " if circuit.mode is Mode.FORCED_OPEN else ""
+        told = f"the circuit of {method} is {forced}open"
+        return CircuitOpenError(told, retry_after_s=circuit.retry_after_s())
+
+    def mode_set(self, circuit: Circuit, address: str, method: str, why: str) -> None:
+        """An operator has set the circuit's mode."""
+        self._tell("mode", circuit, address, method, circuit.state, why)
+
+    def _tell(
+        self,
+        kind: str,
+        circuit: Circuit,
+        address: str,
+        method: str,
+        was: State,
+        why: str = "",
+        span: Span | None = None,
+    ) -> None:
+        event = CircuitEvent(
+            kind, self._target, address, method, was, circuit.state, circuit.mode, why
+        )
+        (span or get_current_span()).add_event(
+            f"mesh.breaker.{kind}",
+            {
+                "rpc.method": method,
+                "mesh.address": address,
+                "mesh.breaker.state": event.state.value,
+            },
+        )
+        for subscriber in self.subscribers:
+            try:
+                subscriber(event)
+            except Exception as error:  # noqa: BLE001  # a call is not to fail for it
+                log.error("a subscriber to circuits failed", exc_info=error)
