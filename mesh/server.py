@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,29 @@ def server_layers(
     ]  # then the handler: keys, barrier and transaction, see mesh.execution
 
 
+class Stacks(Mapping[str, Route]):
+    """What is served, by path; each is put together when it is first asked for.
+
+    A server asks for all of them before it starts; many lives of a node never for most.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Route]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Route] = {}
+
+    def __getitem__(self, path: str) -> Route:
+        made = self._made.get(path)
+        if made is None:
+            made = self._made[path] = self._makers[path]()
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 class Application:
     """A service, its database, its clients and its sagas, ready to be served.
 
@@ -120,9 +144,13 @@ class Application:
             services.append(dead_letter_service(node.name))
         if service.read_model:
             services.append(read_model_service(node.name))
-        self.routes = {
-            route.method.path: route for served in services for route in self._routes(served)
-        }
+        self.routes = Stacks(
+            {
+                method.path: functools.partial(self._route, served, method)
+                for served in services
+                for method in map(Method.of, served.descriptor.methods)
+            }
+        )
 
     async def resume(self) -> None:
         """Take up what a crash left unfinished."""
@@ -148,9 +176,6 @@ class Application:
 
     def _context(self, call: Call) -> Context[Any]:
         return Context(self._clients, self.store, self._node.runtime, call, self.engine)
-
-    def _routes(self, service: Service[Any]) -> list[Route]:
-        return [self._route(service, Method.of(m)) for m in service.descriptor.methods]
 
     def _route(self, service: Service[Any], method: Method) -> Route:
         layers = server_layers(self._node, self._settings(method), self._own)

@@ -15,6 +15,7 @@ from .migrate import Migration
 from .port import StorageError, Tx, Work, check_texts
 from .sqlite_file import (
     FILE_ERRORS,
+    Connect,
     GuardedConnection,
     SqliteFile,
     lock_file,
@@ -74,6 +75,7 @@ class SqliteStore:
         path: the file; made if it is missing.
         runtime: clock, ids, and where COMMIT's fsync runs.
         schema: the migrations, in order; each is applied once.
+        connect: opens the connections.
 
     Raises:
         StorageError: another process has the file open, it is no database, or a migration fails.
@@ -81,13 +83,19 @@ class SqliteStore:
 
     shared = False
 
-    def __init__(self, path: Path, runtime: Runtime, schema: Sequence[Migration] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        runtime: Runtime,
+        schema: Sequence[Migration] = (),
+        connect: Connect = GuardedConnection,
+    ) -> None:
         self._name = path.name
         self._runtime = runtime
         self._closed = False
         self._lock = self._hold(path)
         try:
-            self._file = SqliteFile(path)
+            self._file = SqliteFile(path, connect)
             self._file.migrate(schema)
         except BaseException as error:
             self._let_go()

@@ -6,10 +6,10 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 
@@ -68,16 +68,23 @@ def translate(sql: str) -> str:
 
 
 class GuardedConnection:
-    """A connection that runs what handlers wrote, and by `control` what only the store may."""
+    """A connection that runs what handlers wrote, and by `control` what only the store may.
 
-    def __init__(self, path: Path) -> None:
+    With *reading* it writes nothing.
+    """
+
+    def __init__(self, path: Path, *, reading: bool = False) -> None:
         #: Commits that wrote something, and how long the log was after the last one.
         self.commits = self.log_pages = 0
         self._controlling = False
         self._connection = apsw.Connection(str(path), statementcachesize=256)
         self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        # Else most statements are planned anew whenever a parameter is bound.
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
+        if reading:
+            self._connection.execute("PRAGMA query_only=ON")
         self._connection.set_wal_hook(self._note_log)  # SQLite's own would hide its failures
         self._connection.authorizer = self._authorize
 
@@ -127,11 +134,16 @@ class GuardedConnection:
         return apsw.SQLITE_OK
 
 
+#: Opens a connection: `GuardedConnection`, or what is called like it.
+Connect: TypeAlias = Callable[..., GuardedConnection]
+
+
 class SqliteFile:
     """One connection that writes, one that reads snapshots; both survive `open` after `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connect: Connect = GuardedConnection) -> None:
         self._path = path
+        self._connect = connect
         self._writer: GuardedConnection | None = None
         self._reader: GuardedConnection | None = None
         self._failed = False
@@ -150,9 +162,8 @@ class SqliteFile:
             write_anew(log)
         self.close(checkpoint=False)
         try:
-            self._writer = GuardedConnection(self._path)
-            self._reader = GuardedConnection(self._path)
-            self._reader.control("PRAGMA query_only=ON")
+            self._writer = self._connect(self._path)
+            self._reader = self._connect(self._path, reading=True)
         except BaseException:
             self.close(checkpoint=False)
             raise

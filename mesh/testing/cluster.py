@@ -29,9 +29,11 @@ from ..server import Application
 from ..service import Service
 from ..storage.port import StorageError
 from ..storage.sqlite import SqliteStore
+from ..storage.sqlite_file import Connect, GuardedConnection
 from .bus import NodeBus
 from .databases import schema_of
 from .faults import Faults, Point
+from .lazy import LazyChannel
 from .life import Life
 from .loop import SimulatedLoop, VirtualClock
 from .network import Network, NodeTransport, context_of
@@ -44,6 +46,7 @@ T = TypeVar("T")
 SECRET = "of this test"  # noqa: S105
 #: As in `mesh.toml` of a system whose supervisor brings back what died within seconds.
 RESTARTED_SOON = Policy(circuit=CircuitConfig(open_s=2.0))
+ONCE = RESTARTED_SOON.once()
 
 
 class Cluster:
@@ -51,7 +54,7 @@ class Cluster:
 
     With *bus* they have a broker, which outlives them; without, events wait in the outboxes.
     *processes* says how many processes a service has, if not one; they share its database, and are
-    called ``order``, ``order-2`` and so on.
+    called ``order``, ``order-2`` and so on. *connect* opens their connections to their databases.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class Cluster:
         seed: int = 0,
         bus: bool = False,
         processes: Mapping[str, int] | None = None,
+        connect: Connect = GuardedConnection,
     ) -> None:
         self.faults = faults or Faults()
         self.services = services
         self._folder = folder
+        self._connect = connect
         self._seed = seed
         self._addresses = _addresses(services, processes or {})
         self._service_of = {node: name for name, nodes in self._addresses.items() for node in nodes}
@@ -206,11 +211,12 @@ class Cluster:
         )
         transport = NodeTransport(self.network, life)
 
-        def connect(target: str, policy: Policing = RESTARTED_SOON) -> Channel:
-            return Channel(node, target, self._addresses[target], transport, policy)
+        def connect(target: str, policy: Policing = RESTARTED_SOON) -> LazyChannel:
+            channel = Channel(node, target, self._addresses[target], transport, policy)
+            return LazyChannel(target, channel)
 
-        def connect_once(target: str) -> Channel:
-            return connect(target, RESTARTED_SOON.once())
+        def connect_once(target: str) -> LazyChannel:
+            return connect(target, ONCE)
 
         bus = NodeBus(self._broker, self.network, life) if self._broker else None
         life.application = Application(
@@ -222,9 +228,9 @@ class Cluster:
         path, schema = self._folder / f"{service}.db", schema_of(self.services[service])
         turns = self._turns.get(service)
         if not turns:
-            return SqliteStore(path, life.runtime, schema)
-        clock = VirtualClock(lambda: self.faults.skew_s(service))
-        return SharedStore(path, life, turns, replace(life.runtime, clock=clock), schema)
+            return SqliteStore(path, life.runtime, schema, self._connect)
+        runtime = replace(life.runtime, clock=VirtualClock(lambda: self.faults.skew_s(service)))
+        return SharedStore(path, life, turns, runtime, schema, self._connect)
 
     def _random(self, which: str) -> Random:
         return Random(f"{self._seed}/{which}")  # noqa: S311  # a seed is the point

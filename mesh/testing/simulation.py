@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,7 +22,7 @@ from ..errors import MeshError, Outcome
 from ..service import Service
 from .chaos import Chaos
 from .cluster import Cluster
-from .databases import lay_out, memory_folder
+from .databases import Databases
 from .draws import Draws
 from .endings import lost_events, open_ends, risen
 from .loop import LivelockError, SimulatedLoop
@@ -118,11 +119,21 @@ def run_seed(
     loop = SimulatedLoop(Random(f"{seed}/turns"))  # noqa: S311  # a seed is the point
     schedule, chronicle = Schedule(happens), Chronicle(told)
     chaos = Chaos(Draws(seed, loop, schedule, chronicle))
-    with memory_folder() as folder, _uncollected():
+    databases = _databases()
+    with _uncollected():
         processes = simulation.processes(Random(f"{seed}/processes"))  # noqa: S311
         services = {n: s for n, s in simulation.services.items() if processes.get(n, 1)}
-        lay_out(services, folder)
-        cluster = Cluster(services, folder, chaos, simulation.roles, seed, True, processes)
+        databases.lay_out(services)
+        cluster = Cluster(
+            services,
+            databases.folder,
+            chaos,
+            simulation.roles,
+            seed,
+            bus=True,
+            processes=processes,
+            connect=databases.connect,
+        )
         clients = Random(f"{seed}/clients")  # noqa: S311
 
         async def run() -> list[str]:
@@ -189,6 +200,12 @@ class _Run:
         late = self.chaos.traffic.in_the_air
         found = [f"{late} messages are on their way"] * bool(late)
         return found + await open_ends(self.cluster)
+
+
+@functools.cache
+def _databases() -> Databases:
+    """Return those of this process."""
+    return Databases()
 
 
 @contextlib.contextmanager

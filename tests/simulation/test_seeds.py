@@ -53,19 +53,19 @@ def test_each_fault_met_each_step(report: Report, capsys: pytest.CaptureFixture[
 
 
 RUN = "from mesh.testing.simulation import run_seed; from tests.simulation.shop import Shop\n"
-TELL = "for seed in (3, 7, 11): result = run_seed(Shop, seed); print(result.fingerprint)"
+TELL = "for seed in {}: print(seed, run_seed(Shop, seed).fingerprint)"
 
 
-def test_a_seed_is_the_same_run_in_every_process() -> None:
+def test_a_seed_is_the_same_run_in_every_process_and_whatever_ran_before_it() -> None:
     first, second = (
         subprocess.run(
-            [sys.executable, "-c", RUN + TELL],
+            [sys.executable, "-c", RUN + TELL.format(seeds)],
             env={**os.environ, "PYTHONHASHSEED": "0"},
             stdout=subprocess.PIPE,
             check=True,
             text=True,
-        ).stdout
-        for _ in range(2)
+        ).stdout.splitlines()
+        for seeds in ((3, 7, 11, 14), (14, 0, 11, 7, 31, 3))
     )
-    assert first == second
-    assert len(set(first.split())) == 3
+    assert len(first) == len({told.split()[1] for told in first}) == 4
+    assert set(first) < set(second)

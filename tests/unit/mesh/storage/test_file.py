@@ -41,6 +41,17 @@ async def test_durability_and_foreign_keys_are_on(store: SqliteStore, connection
     assert pragma("query_only") == (connection == "reader")
 
 
+async def test_a_statement_is_planned_once_whatever_it_is_given(store: SqliteStore) -> None:
+    guarded = store._file.reader
+    for limit in (1, 2):
+        planning = Mock(return_value=apsw.SQLITE_OK)
+        guarded._connection.authorizer = planning  # makes all be planned anew
+        guarded.execute("SELECT size FROM nodes ORDER BY name LIMIT ?1", (limit,))
+        planned = planning.call_count
+        guarded.execute("SELECT size FROM nodes ORDER BY name LIMIT ?1", (limit + 1,))
+        assert planning.call_count == planned > 0
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 IO_ERROR = apsw.IOError("disk I/O error")
