@@ -200,7 +200,7 @@ class Cluster:
                 raise ServerError(f"the server ended with status {server.returncode}")
             if time.monotonic() > ends:
                 raise ServerError(f"the server is not ready after {READY_TIMEOUT_S:.0f} s")
-            time.sleep(READY_POLL_S)
+            time.sleep(READY_POLL_S)  # it tells nobody when it is ready
 
     def _add(self, name: str, socket: Path) -> None:
         password = secrets.token_urlsafe(24)
@@ -234,7 +234,9 @@ def _version(folder: Path) -> int:
 def end_with_parent(parent: int | None = None) -> Callable[[], None] | None:
     """Return what makes a process stop at once when its parent dies. Linux only.
 
-    To be called as who it will be: the kernel forgets it when a process changes its user.
+    To be called as who it will be: the kernel forgets it when a process changes its user. Hence not
+    `mesh.runtime.tied`: whom the server runs as may not be able to run our Python. And that sends
+    SIGTERM, at which PostgreSQL waits for its clients to leave.
     """
     if sys.platform != "linux":
         return None
