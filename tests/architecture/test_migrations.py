@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,26 @@ TAKES_AWAY = re.compile(r"\b(DROP|RENAME|ALTER COLUMN)\b")
 NEEDS_A_VALUE = re.compile(r"\bADD COLUMN\b(?=.*\bNOT NULL\b)(?!.*\bDEFAULT\b)", re.DOTALL)
 
 
+#: Two were made at a time. Databases know them by their names, so they stay.
+SAME_NUMBER = {"mesh/storage/schema/0007_read_models.sql", "mesh/storage/schema/0007_undone.sql"}
+
+
 def breaks_the_version_before(sql: str) -> list[str]:
     """The statements after which a process that does not know of them reads or writes in vain."""
     statements = re.sub(r"--.*", "", sql).split(";")
     return [s.strip() for s in statements if TAKES_AWAY.search(s) or NEEDS_A_VALUE.search(s)]
+
+
+def test_no_number_is_given_twice() -> None:
+    numbers = Counter(numbered(file) for file in {*FILES} - SAME_NUMBER)
+    assert set(numbers.values()) == {1}
+    assert len({numbered(file) for file in SAME_NUMBER}) == 1
+
+
+def numbered(file: str) -> tuple[str, str, str]:
+    """The folder, the number and the engine, if it is for one, of a migration."""
+    folder, _, name = file.rpartition("/")
+    return folder, name.partition("_")[0], Path(name.removesuffix(".sql")).suffix
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in BEFORE])
