@@ -99,12 +99,10 @@ def _up(config: Config, options: argparse.Namespace) -> int:
 def _run(config: Config, services: Sequence[str], replica: int) -> int:
     import uvloop
 
-    from .runtime.lifecycle import serve
+    from .runtime.lifecycle import serve, set_environment
     from .storage.port import StorageError
 
-    for name in services:
-        for variable, text in config.service(name).environment.items():
-            os.environ.setdefault(variable, text.format_map(config.words()))
+    set_environment(config, services)
     try:
         uvloop.run(serve(config, services, replica))
     except StorageError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from .call import Method
 from .explain import ATTEMPTS_MAX, Graph, Hop, attempts
 from .policies import Policies
 from .runtime.config import Config, ConfigError
-from .runtime.lifecycle import load_service
+from .runtime.lifecycle import load_service, set_environment
 
 #: What is said of calls that no caller waits for.
 _OWNERS = {
@@ -65,9 +64,7 @@ def graph_of(config: Config) -> Graph:
     Raises:
         ConfigError: one of them cannot be loaded.
     """
-    for settings in config.services.values():
-        for variable, text in settings.environment.items():
-            os.environ.setdefault(variable, text.format_map(config.words()))
+    set_environment(config, config.services)
     services = {name: load_service(settings) for name, settings in config.services.items()}
     return Graph(services, Policies(config).of)
 

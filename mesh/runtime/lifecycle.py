@@ -10,9 +10,10 @@ import asyncio
 import functools
 import gc
 import importlib
+import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,6 +198,13 @@ def open_bus(url: str, runtime: Runtime, secret: str, name: str) -> Bus:
 
 
 _OWN_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+
+
+def set_environment(config: Config, names: Iterable[str]) -> None:
+    """Give this process what *config* has the services of these *names* find, unless it is set."""
+    for name in names:
+        for variable, text in config.service(name).environment.items():
+            os.environ.setdefault(variable, text.format_map(config.words()))
 
 
 def load_service(settings: ServiceConfig) -> Service[Any]:
