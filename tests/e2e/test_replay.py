@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import december
-from tests.e2e.books import Books, Stock, check, check_same, faults, read_books
+from tests.e2e.books import Books, check, check_same, faults, read_books
+from tests.e2e.records import Stock
 from tests.e2e.system import running
 
 NET = {"GBP": december.TOTAL_PENCE}
