@@ -17,7 +17,7 @@ from mesh.scope import current_traceparent, scope
 from mesh.service import Context, Effect
 from mesh.storage.port import Store, Tx
 
-from .vault import PUT, TAKE, add, note
+from .vault import PUT, TAKE, add, note, rows
 
 
 class Clock(SystemClock):
@@ -96,3 +96,21 @@ class Till:
             await note(tx, f"declined {amount}")
             raise Refused("the bank says no", reason="DECLINED", keep=True)
         return Int64Value(value=held)
+
+
+async def open_effects(store: Store) -> int:
+    return len(await rows(store, "SELECT key FROM mesh_effects"))
+
+
+async def until_settled(store: Store) -> None:
+    while True:
+        changed = store.changed()
+        if not await open_effects(store):
+            return
+        await changed
+
+
+async def until_called(bank: Bank, times: int) -> None:
+    while len(bank.calls) < times:
+        bank.reached.clear()
+        await bank.reached.wait()

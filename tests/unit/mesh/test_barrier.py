@@ -34,11 +34,6 @@ async def till(tmp_path: Path, bank: Bank) -> AsyncIterator[Till]:
     await store.close()
 
 
-@pytest.fixture
-def bank() -> Bank:
-    return Bank()
-
-
 async def test_what_was_undone_is_not_undone_under_another_key(vault: Vault) -> None:
     await vault.put(call(PUT, 3, "k"))
     for key in ("k/undo", "k/undo/again1", "k/undo"):

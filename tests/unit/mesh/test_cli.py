@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,14 +26,12 @@ from .vault import open_vault
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
-    """Be in a folder with a system of two services and nothing in the environment."""
-    monkeypatch.chdir(tmp_path)
+def folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """Be in a folder with nothing in the environment."""
+    monkeypatch.chdir(folder.path)
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    folder = Folder(tmp_path)
-    yield folder
-    folder.clean()
+    return folder
 
 
 def commands() -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,54 +15,12 @@ from mesh.effects import BACKOFF
 from mesh.errors import AlreadyExists, Refused
 from mesh.metadata import CORRELATION_ID, TRACEPARENT
 from mesh.scope import Scope, parse_traceparent, scope
-from mesh.storage.port import Store, Tx
+from mesh.storage.port import Tx
 
-from .bank import Bank, Clock, Till
-from .vault import BOB, PUT, TAKE, call, coins, log, note, number, open_vault, rows
+from .bank import Bank, Clock, Till, open_effects, until_called, until_settled
+from .vault import BOB, PUT, call, coins, log, note, number
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def bank() -> Bank:
-    return Bank()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = open_vault(tmp_path)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def till(store: Store, bank: Bank, clock: Clock) -> AsyncIterator[Till]:
-    till = Till(store, bank, clock)
-    yield till
-    await till.effects.stop()
-
-
-async def open_effects(store: Store) -> int:
-    return len(await rows(store, "SELECT key FROM mesh_effects"))
-
-
-async def until_settled(store: Store) -> None:
-    while True:
-        changed = store.changed()
-        if not await open_effects(store):
-            return
-        await changed
-
-
-async def until_called(bank: Bank, times: int) -> None:
-    while len(bank.calls) < times:
-        bank.reached.clear()
-        await bank.reached.wait()
 
 
 # --- without trouble ----------------------------------------------------------------------------
@@ -254,63 +210,6 @@ async def test_two_processes_on_one_database_settle_once(
     assert till.settled + other.settled == 1
     assert await coins(till.store) == 3
     await other.effects.stop()
-
-
-# --- undo ---------------------------------------------------------------------------------------
-
-
-async def test_an_undo_takes_back_its_do_once(till: Till, bank: Bank) -> None:
-    await till.put(call(PUT, 3, "k"))
-    for _ in range(2):
-        assert number(await till.take(call(TAKE, 3, "k/undo", undo_of="k"))) == 0
-    assert bank.calls == [("k", 3), ("k/undo", 3)]
-
-
-async def test_an_undo_before_its_do_voids_it_and_reaches_nobody(till: Till, bank: Bank) -> None:
-    for _ in range(2):
-        await till.take(call(TAKE, 3, "k/undo", undo_of="k"))
-    with pytest.raises(Refused) as refusal:
-        await till.put(call(PUT, 3, "k"))
-    assert refusal.value.reason == "VOIDED"
-    assert bank.calls == []
-    assert await coins(till.store) == 0
-
-
-@pytest.mark.parametrize("amount", [3, 101], ids=["by the outside", "at the intent"])
-async def test_an_undo_of_what_was_refused_reaches_nobody(
-    till: Till, bank: Bank, amount: int
-) -> None:
-    bank.declines = True
-    with pytest.raises(Refused):
-        await till.put(call(PUT, amount, "k"))
-    reached = len(bank.calls)
-    bank.declines = False
-    await till.take(call(TAKE, amount, "k/undo", undo_of="k"))
-    assert len(bank.calls) == reached
-    assert await coins(till.store) == 0
-
-
-@pytest.mark.parametrize("crashed", [False, True])
-async def test_an_undo_of_an_open_effect_first_brings_it_to_its_end(
-    till: Till, bank: Bank, clock: Clock, crashed: bool
-) -> None:
-    bank.trouble = ["hangs", "lost request"]
-    put = asyncio.ensure_future(till.put(call(PUT, 3, "k")))
-    await bank.reached.wait()
-    if crashed:
-        await till.effects.stop()
-        await asyncio.gather(put, return_exceptions=True)
-        till = Till(till.store, bank, clock)
-    undo = asyncio.ensure_future(till.take(call(TAKE, 3, "k/undo", undo_of="k")))
-    bank.go_on.set()
-    assert number(await undo) == 0
-    assert (await log(till.store))[1:] == [
-        *("moved 3 for alice", "intends 3 for alice", "moved -3 for alice")
-    ]
-    assert bank.applied == {"k": 3, "k/undo": 3}
-    assert bank.calls[-1] == ("k/undo", 3)
-    assert number(await till.put(call(PUT, 3, "k"))) == 3
-    await till.effects.stop()
 
 
 # --- what it inherits ---------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,10 @@ from mesh.runtime.metrics import Metrics
 from mesh.storage.port import Store, Tx
 
 from .bank import Bank, Clock, Till
-from .vault import PUT, TAKE, call, coins, number, open_vault, rows
+from .vault import PUT, TAKE, call, coins, number, rows
 
 ROOT = Path(__file__).resolve().parents[3]
 ALERTS = ROOT / "observability" / "alerts" / "effects.yml"
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = open_vault(tmp_path)
-    yield store
-    await store.close()
 
 
 async def leave_one_open(store: Store, bank: Bank) -> None:
