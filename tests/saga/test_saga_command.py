@@ -14,8 +14,8 @@ from mesh import cli
 from mesh.runtime.config import Config, ConfigError, ServiceConfig
 from mesh.saga import cli as command
 from mesh.saga.v1 import saga_pb2 as pb
+from tests.saga.parked import SUCCESS, Lying, refused, tell
 from tests.saga.shop import Shop
-from tests.saga.test_operators import SUCCESS, Lying, refused, tell
 
 if TYPE_CHECKING:
     from mesh.saga.v1.saga_pb2_grpc import SagaServiceAsyncStub
