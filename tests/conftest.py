@@ -9,11 +9,18 @@ from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import ENGINES, Database
 from tests.support.postgres import FAST, PostgresServer, postgres
 
 R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 

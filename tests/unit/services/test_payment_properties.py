@@ -178,4 +178,4 @@ class Payments(RuleBasedStateMachine):
 
 
 TestPayments = Payments.TestCase
-TestPayments.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestPayments.settings = settings(max_examples=40, stateful_step_count=20)

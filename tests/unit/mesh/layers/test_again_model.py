@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import (
@@ -97,7 +97,6 @@ def expected(first: tuple[float, str], second: tuple[float, str]) -> tuple[str, 
 
 
 @given(first=ENDS, second=ENDS)
-@settings(deadline=None)
 def test_hedging_is_decided_by_the_first_that_says_something(
     first: tuple[float, str], second: tuple[float, str]
 ) -> None:

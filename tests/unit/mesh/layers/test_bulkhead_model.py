@@ -84,7 +84,7 @@ def _cancel(task: asyncio.Task[None], turns: int) -> None:
 
 
 @given(st.integers(1, 3), st.integers(0, 3), _callers, st.one_of(st.none(), st.integers(0, 99)))
-@settings(max_examples=300, deadline=None, phases=(Phase.reuse, Phase.generate))
+@settings(max_examples=300, phases=(Phase.reuse, Phase.generate))
 def test_no_place_is_lost_or_made_up(
     concurrent: int, queue: int, callers: list[Caller], seed: int | None
 ) -> None:

@@ -106,4 +106,4 @@ class CircuitAgainstModel(RuleBasedStateMachine):
 
 
 TestCircuitAgainstModel = CircuitAgainstModel.TestCase
-TestCircuitAgainstModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestCircuitAgainstModel.settings = settings(max_examples=60, stateful_step_count=50)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.call import Call, Criticality
@@ -158,7 +158,6 @@ _kept = st.lists(st.tuples(st.text("ab", max_size=4), st.integers(0, 40), st.flo
 
 
 @given(_kept)
-@settings(deadline=None)
 def test_it_is_bounded_whatever_is_kept(kept: list[tuple[str, int, float]]) -> None:
     runtime = FakeRuntime()
     config = FallbackConfig(last_good_s=10.0, entries_max=5, bytes_max=100)

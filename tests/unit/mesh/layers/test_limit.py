@@ -177,7 +177,7 @@ _events = st.lists(
 
 
 @given(_events)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_its_bounds_hold_whatever_happens(
     events: list[tuple[str, Criticality, float, bool]],
 ) -> None:
