@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import enum
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from .errors import NotExecuted
+from .runtime import beside
 from .runtime.clock import Runtime
 from .runtime.logs import log
 
@@ -104,9 +104,7 @@ class Names:
 
     def _refresh(self) -> asyncio.Task[None]:
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.get_running_loop().create_task(
-                self._look(), context=contextvars.Context()
-            )
+            self._looking = beside.begin(self._look())
         return self._looking
 
     async def _look(self) -> None:

@@ -28,6 +28,7 @@ from .errors import KeyInFlight, MeshError
 from .execution import UndoneEarlyError, attempt, stored, under_key
 from .layers.backoff import Backoff
 from .metadata import CORRELATION_ID, TRACEPARENT, UNDO_OF
+from .runtime import beside
 from .runtime.clock import Runtime
 from .runtime.logs import log
 from .scope import current_traceparent, detached, scope
@@ -88,10 +89,7 @@ class Effects:
 
     async def stop(self) -> None:
         """Stop trying; what is open stays open and resumes at the next start."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        await beside.end(*self._flights.values())
 
     async def _begin(self, effect: Effect, call: Call) -> keys.Answer:
         """Record the intent; what is open and to be undone comes to its end before."""

@@ -9,7 +9,6 @@ of its aggregate wait for an operator, and nobody else does.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..call import Call, Principal
 from ..errors import MeshError, Outcome
 from ..layers.backoff import Backoff
 from ..node import Node
+from ..runtime import beside
 from ..runtime.logs import log
 from ..service import Context, Subscriber
 from ..storage.port import StorageError, Store, Tx
@@ -70,11 +70,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Subscribe, and take up what is kept."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._work(), context=contextvars.Context()),
-            loop.create_task(self._observe(), context=contextvars.Context()),
-        ]
+        self._tasks = [beside.begin(self._work()), beside.begin(self._observe())]
         self._subscription = await self._bus.subscribe(
             self._name, list(self._subscribers), self.receive
         )
@@ -83,10 +79,7 @@ class Consumer:
         """Stop where it stands; inbox and broker know where to go on."""
         if self._subscription:
             await self._subscription.close()
-        running = [*self._tasks, *self._working.values()]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await beside.end(*self._tasks, *self._working.values())
         for gauge in (self._node.metrics.inbox, self._node.metrics.bus_lag):
             gauge.remove_by_labels({"subscription": self._name})
 
@@ -169,9 +162,7 @@ class Consumer:
         key = (event.topic, event.aggregate)
         if key in self._working or len(self._working) >= self._at_once:
             return
-        task = asyncio.get_running_loop().create_task(
-            self._again(event, attempts), context=contextvars.Context()
-        )
+        task = beside.begin(self._again(event, attempts))
         self._working[key] = task
 
         def ended(_: asyncio.Task[None]) -> None:

@@ -7,7 +7,6 @@ connection is made in the background and again whenever it is lost; in between, 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import weakref
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 from nats.js.errors import NotFoundError
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .cloudevents import from_headers, to_headers
@@ -138,9 +138,7 @@ class NatsBus:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._connecting:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
+        await beside.end(self._connecting)
         if self._client:
             await self._client.close()
 
@@ -155,9 +153,7 @@ class NatsBus:
         """Connect if need be, and make the stream if need be, in the background."""
         self._ready.clear()
         if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.get_running_loop().create_task(
-                self._prepare(), context=contextvars.Context()
-            )
+            self._connecting = beside.begin(self._prepare())
 
     async def _prepare(self) -> None:
         client = self._client

@@ -10,7 +10,6 @@ restart: nats.py#504.)
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json
 from collections.abc import Awaitable, Callable
 
@@ -21,6 +20,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .port import BusError
@@ -71,9 +71,7 @@ class NatsSubscription:
 
     def start(self) -> None:
         """Pull from now on."""
-        self._pulling = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context()
-        )
+        self._pulling = beside.begin(self._run())
 
     def reconnected(self) -> None:
         """The connection is a new one: no request stands."""
@@ -93,10 +91,7 @@ class NatsSubscription:
     async def close(self) -> None:
         """Stop pulling; what is under way is delivered again to somebody else."""
         left = dict(self._under_way)
-        tasks = [*([self._pulling] if self._pulling else []), *(task for _, task in left.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await beside.end(self._pulling, *(task for _, task in left.values()))
         for message, _ in left.values():
             await self._settle(message.nak())
 
@@ -163,9 +158,7 @@ class NatsSubscription:
             self._refused = True
 
     def _begin(self, message: Msg) -> None:
-        task = asyncio.get_running_loop().create_task(
-            self._confirm(message), context=contextvars.Context()
-        )
+        task = beside.begin(self._confirm(message))
         self._under_way[message.reply] = (message, task)
 
         def ended(_: asyncio.Task[None]) -> None:

@@ -9,10 +9,10 @@ one transaction, and the rows of the old one are deleted.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..storage.port import StorageError, Store, Tx
@@ -116,15 +116,11 @@ class ReadModels:
         if not await self._store.read(current):
             await self._store.write(lambda tx: begin(tx, self._service))
         await self._look()
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context()
-        )
+        self._task = beside.begin(self._run())
 
     async def stop(self) -> None:
         """Stop where it stands."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await beside.end(self._task)
         for follower in self._fed.values():
             await follower.stop()
 

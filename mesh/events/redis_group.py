@@ -8,13 +8,13 @@ dies leaves nothing behind, not even its name.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .cloudevents import from_headers
@@ -80,9 +80,7 @@ class RedisSubscription:
 
     def start(self) -> None:
         """Read from now on."""
-        self._reading = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context()
-        )
+        self._reading = beside.begin(self._run())
 
     async def lag(self) -> int:
         """Return what the group has not confirmed."""
@@ -104,9 +102,7 @@ class RedisSubscription:
                 asyncio.wait_for(self._reading, BLOCK_S + SILENCE_S), return_exceptions=True
             )
         left = dict(self._under_way)
-        for task in left.values():
-            task.cancel()
-        await asyncio.gather(*left.values(), return_exceptions=True)
+        await beside.end(*left.values())
         for stream, entry_id in left:
             await self._give_back(stream, entry_id, after_ms=0)
 
@@ -159,9 +155,7 @@ class RedisSubscription:
             place = (stream, entry_id)
             if place in self._under_way:  # claimed from ourselves: it takes long, and goes on
                 continue
-            task = asyncio.get_running_loop().create_task(
-                self._confirm(stream, entry_id, fields), context=contextvars.Context()
-            )
+            task = beside.begin(self._confirm(stream, entry_id, fields))
             self._under_way[place] = task
             task.add_done_callback(self._ending(place))
 

@@ -6,7 +6,6 @@ Commands that wait go out together, as one pipeline: so what many publish at onc
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from ..runtime import beside
 from .port import BusError
 
 CONNECT_TIMEOUT_S = 1.0
@@ -48,7 +48,7 @@ class RedisLink:
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, durable, answer))
         if self._sending is None or self._sending.done():
-            self._sending = loop.create_task(self._send_all(), context=contextvars.Context())
+            self._sending = beside.begin(self._send_all())
         return await answer
 
     def another(self, timeout_s: float) -> Redis:
@@ -70,9 +70,7 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close the connection; nobody waits for an answer any more."""
-        if self._sending:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+        await beside.end(self._sending)
         await self._client.aclose()
 
     async def _send_all(self) -> None:

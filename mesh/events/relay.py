@@ -7,10 +7,10 @@ confirmed it: so events arrive in order, and at least once. While the broker is 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 
 from ..layers.backoff import Backoff
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
@@ -53,15 +53,11 @@ class Relay:
 
     def start(self) -> None:
         """Relay from now on."""
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context()
-        )
+        self._task = beside.begin(self._run())
 
     async def stop(self) -> None:
         """Stop where it stands; what is not marked is published again."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await beside.end(self._task)
 
     async def _run(self) -> None:
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..layers.backoff import Backoff
+from . import beside
 from .clock import Runtime
 from .health import Health
 from .tied import tied
@@ -85,9 +86,7 @@ class Child:
     async def stop(self) -> None:
         """Ask it to drain; kill it if it takes too long."""
         self._stopping = True
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)  # it may be starting one
+        await beside.end(self._keeper)  # it may be starting one
         if self.pid is None:
             return
         if self.spec.drain:

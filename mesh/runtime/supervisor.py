@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from ..layers.identity import make_token
-from . import presence
+from . import beside, presence
 from .child import STOP_TIMEOUT_S, Child, ChildError, Spec
 from .clock import Runtime
 from .config import Config, ConfigError, ProcessConfig
@@ -130,9 +130,7 @@ class Supervisor:
         try:
             await asyncio.gather(*starts)
         finally:  # if one failed, no other may come up behind its back
-            for start in starts:
-                start.cancel()
-            await asyncio.gather(*starts, return_exceptions=True)
+            await beside.end(*starts)
         self._write_pids()
 
     def _report(self, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import itertools
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from ..dial import DeclarationError, Remote
 from ..errors import AlreadyExists
 from ..layers.backoff import Backoff
 from ..node import Node
+from ..runtime import beside
 from ..runtime.logs import log
 from ..scope import current_traceparent, format_traceparent, scope
 from ..storage.port import StorageError, Store
@@ -158,16 +158,12 @@ class SagaEngine:
         """Begin to take up what nobody runs; return how many sagas were taken up at once."""
         await self._enter(self._node.instance)
         taken = await self._take_up()
-        self._keeper = asyncio.get_running_loop().create_task(
-            self._keep(), context=contextvars.Context()
-        )
+        self._keeper = beside.begin(self._keep())
         return taken
 
     async def stop(self) -> None:
         """Stop where they stand, and hand them over: the journal knows where to go on."""
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await beside.end(self._keeper)
         await self._flights.drop_all()
         engine_id, self._engine_id = self._engine_id, ""
         if engine_id:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from ..dial import Remote
 from ..layers.backoff import Backoff
 from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..node import Node
+from ..runtime import beside
 from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Clock
 from ..runtime.logs import log
@@ -99,9 +99,7 @@ class Flights:
 
         *row* is what is known of it, and *expires* when it is out of time, on the monotonic clock.
         """
-        flight.task = asyncio.get_running_loop().create_task(
-            self._to_the_end(flight.saga_id, epoch, row, expires), context=contextvars.Context()
-        )
+        flight.task = beside.begin(self._to_the_end(flight.saga_id, epoch, row, expires))
         self._metrics.running.inc()
 
         def landed(task: asyncio.Task[SagaRow | None]) -> None:
@@ -120,10 +118,7 @@ class Flights:
 
     async def drop_all(self) -> None:
         """Stop every saga where it stands."""
-        tasks = [flight.task for flight in self._flights.values() if flight.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await beside.end(*(flight.task for flight in self._flights.values()))
 
     async def _to_the_end(
         self, saga_id: str, epoch: int, row: SagaRow | None, expires: float | None

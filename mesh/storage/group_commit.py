@@ -13,13 +13,13 @@ unknown, and turns everybody else away.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import apsw
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from .condition import Condition
 from .port import NotStoredError, Work
@@ -62,9 +62,7 @@ class GroupCommit:
         waiting = Waiting(work)
         self._queue.append(waiting)
         if self._groups is None:
-            # In a fresh context: the groups belong to no single caller.
-            loop = asyncio.get_running_loop()
-            self._groups = loop.create_task(self._run_groups(), context=contextvars.Context())
+            self._groups = beside.begin(self._run_groups())  # which belong to no single caller
         return await waiting.future
 
     def changed(self) -> Awaitable[None]:

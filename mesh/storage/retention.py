@@ -7,10 +7,10 @@ rows go, a few at a time with pauses, so that nobody waits for it. One process o
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 
+from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from . import leases, watermark
@@ -40,15 +40,11 @@ class Retention:
 
     def start(self) -> None:
         """Sweep now and then, from now on."""
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(), context=contextvars.Context()
-        )
+        self._task = beside.begin(self._run())
 
     async def stop(self) -> None:
         """Stop where it stands."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await beside.end(self._task)
 
     async def _run(self) -> None:
         while True:

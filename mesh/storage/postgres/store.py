@@ -9,7 +9,6 @@ number, each commit lets it grow, as TCP does with its window
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
@@ -17,6 +16,7 @@ from typing import Any, TypeVar, cast
 import asyncpg
 
 from ...layers.backoff import Backoff
+from ...runtime import beside
 from ...runtime.clock import Runtime
 from ..condition import Condition
 from ..migrate import Migration
@@ -126,8 +126,7 @@ class PostgresStore:
 
     def _begin(self, run: Coroutine[Any, Any, None]) -> None:
         """Run beside the callers, and in nobody's context: it outlives who gives up waiting."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(run, context=contextvars.Context())
+        task = beside.begin(run)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
