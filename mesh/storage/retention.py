@@ -7,15 +7,16 @@ rows go, a few at a time with pauses, so that nobody waits for it. One process o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from . import leases, watermark
 from .keys import State
-from .port import StorageError, Store, Tx
+from .port import StorageError, Store, T, Tx, Work
 
 #: How often it is looked for what has become old.
 EVERY_S = 3600.0
@@ -24,6 +25,10 @@ BATCH = 250
 PAUSE_S = 0.05
 LEASE = "retention"
 LEASE_S = 60.0
+
+
+class _OthersError(Exception):
+    """Another process of the service does it."""
 
 
 class Retention:
@@ -56,42 +61,48 @@ class Retention:
 
     async def sweep(self) -> int:
         """Forget everything that is old by now; return how many rows."""
-        if not await self._is_ours():
-            return 0
-        moment = self._runtime.clock.wall() - self._keep_s
-        low = await self._store.write(functools.partial(watermark.raise_to, moment=moment))
-        forgotten = await self._forget_keys(low)
-        for forget in _FORGET:
-            while deleted := await self._store.write(functools.partial(forget, low=low)):
-                forgotten += deleted
-                await self._pause()
+        forgotten = 0
+        try:
+            moment = self._runtime.clock.wall() - self._keep_s
+            low = await self._if_ours(functools.partial(watermark.raise_to, moment=moment))
+            async with contextlib.aclosing(self._forget(low)) as batches:
+                async for deleted in batches:
+                    forgotten += deleted
+                    await self._runtime.clock.sleep(PAUSE_S)
+        except _OthersError:
+            log.debug("another process forgets what is old")
         if forgotten:
             log.info("forgotten", rows=forgotten)
         return forgotten
 
-    async def _forget_keys(self, low: float) -> int:
-        """Walk through the keys of each principal and method, in their order."""
-        forgotten = 0
+    async def _forget(self, low: float) -> AsyncGenerator[int, None]:
+        """Delete what is old, a batch at a time; yield how many rows of each."""
         scope = ("", "")
         while found := await self._store.read(functools.partial(_next_scope, after=scope)):
             scope, after = found, ""
             more = True
             while more:
-                deleted, after, more = await self._store.write(
+                deleted, after, more = await self._if_ours(
                     functools.partial(_forget_keys_of, scope=scope, after=after, low=low)
                 )
-                forgotten += deleted
-                await self._pause()
-        return forgotten
+                yield deleted
+        for forget in _FORGET:
+            while deleted := await self._if_ours(functools.partial(forget, low=low)):
+                yield deleted
 
-    async def _pause(self) -> None:
-        await self._runtime.clock.sleep(PAUSE_S)
-        await self._is_ours()
+    async def _if_ours(self, work: Work[T]) -> T:
+        """Run *work* under the lease, which is renewed in the same transaction.
 
-    async def _is_ours(self) -> bool:
-        return await self._store.write(
-            lambda tx: leases.take(tx, LEASE, self._holder, ttl_s=LEASE_S)
-        )
+        Raises:
+            _OthersError: another process has it.
+        """
+
+        async def held(tx: Tx) -> T:
+            if not await leases.take(tx, LEASE, self._holder, ttl_s=LEASE_S):
+                raise _OthersError
+            return await work(tx)
+
+        return await self._store.write(held)
 
 
 async def _next_scope(tx: Tx, after: tuple[str, str]) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -210,6 +211,24 @@ def test_while_one_sweeps_nobody_else_does(tmp_path: Path) -> None:
         assert await other.sweep() == 0
 
     play(tmp_path, story)
+
+
+def test_who_was_slow_and_is_taken_for_dead_deletes_nothing_more(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        for _ in range(retention.BATCH + 1):
+            await world.put(world.runtime.new_id())
+        await world.pass_days(31)
+        sweep = asyncio.ensure_future(world.retention.sweep())
+        await world.runtime.clock.sleep(retention.PAUSE_S / 2)  # after its first batch
+        await world.store.write(_taken_over)
+        assert await sweep == retention.BATCH
+        assert len(await world.keys()) == 1
+
+    play(tmp_path, story)
+
+
+async def _taken_over(tx: Tx) -> None:
+    await tx.execute("UPDATE mesh_leases SET holder = 'another'")
 
 
 def test_less_than_a_day_is_refused(tmp_path: Path) -> None:
