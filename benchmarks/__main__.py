@@ -12,11 +12,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
-from benchmarks import calls, spans
+from benchmarks import calls, cancel, spans
 from benchmarks.rounds import Sample, interleave, ratio
+from tests.support.relay import HOPS
 
 RESULTS = Path(__file__).parent / "results"
 #: What is aimed at: (variant, against, at most).
@@ -27,6 +29,8 @@ TARGETS = [
     ("layers, 100% traced", "contrib, 100% traced", 0.75),
     ("span", "span of the SDK", 1.00),
 ]
+#: Within this time work ends for a caller who has left, however many services down.
+CANCEL_MS = 100.0
 COLLECTOR_PORT, PAGE_PORT = 24317, 28081
 
 
@@ -52,12 +56,17 @@ def main() -> int:
     )
     try:
         samples = uvloop.run(measure(options.rounds, options.calls))
+        cancelled_ms = uvloop.run(cancel.took_ms())
     except KeyboardInterrupt:
         return 130
     finally:
         collector.terminate()
         collector.wait()
-    report(samples, options.keep)
+    figures = [*report(samples), report_cancel(cancelled_ms)]
+    if options.keep:
+        machine = {"machine": platform.machine(), "python": platform.python_version()}
+        document = {**machine, "rounds": options.rounds, "figures": figures}
+        (RESULTS / "calls.json").write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
 
@@ -72,8 +81,8 @@ async def measure(rounds: int, count: int) -> dict[str, list[Sample]]:
         return await interleave(variants | spans.variants(), rounds, count, progress)
 
 
-def report(samples: dict[str, list[Sample]], keep: bool) -> None:
-    """Print the table; keep it if asked to."""
+def report(samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
+    """Print the tables; return the ratios."""
     print("\r\033[K", end="", file=sys.stderr)
     cpu = {name: [sample.cpu_us for sample in taken] for name, taken in samples.items()}
     print(f"{'variant':24}{'CPU us a call':>14}{'us a call':>12}")
@@ -88,11 +97,17 @@ def report(samples: dict[str, list[Sample]], keep: bool) -> None:
         interval = f"{found.low:.2f} - {found.high:.2f}"
         print(f"{name + ' : ' + against:48}{found.median:8.2f}{interval:>16}{target:9.2f} {met}")
         figures.append({"what": name, "against": against, "target": target, **asdict(found)})
-    if keep:
-        RESULTS.mkdir(exist_ok=True)
-        machine = {"machine": platform.machine(), "python": platform.python_version()}
-        document = {**machine, "rounds": len(cpu["raw"]), "ratios": figures}
-        (RESULTS / "calls.json").write_text(json.dumps(document, indent=2) + "\n")
+    return figures
+
+
+def report_cancel(took_ms: list[float]) -> dict[str, Any]:
+    """Print how soon a call that its caller left ended at the last hop; return it."""
+    found = {"median_ms": statistics.median(took_ms), "worst_ms": max(took_ms)}
+    met = "met" if found["worst_ms"] <= CANCEL_MS else "missed"
+    what = f"left by its caller, ended {HOPS} hops down, ms"
+    print(f"\n{what:48}{'median':>8}{'worst':>16}{'target':>9}")
+    print(f"{'':48}{found['median_ms']:8.1f}{found['worst_ms']:16.1f}{CANCEL_MS:9.0f} {met}")
+    return {"what": what, "target": CANCEL_MS, **found}
 
 
 if __name__ == "__main__":
