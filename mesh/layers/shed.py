@@ -22,29 +22,33 @@ from .streams import Reading
 
 #: The packages of the mesh's own services: sagas, dead letters, read models, administration.
 _OWN = "mesh."
+#: How often the event loop is looked at while it may be behind.
+_OFTEN = 10
 
 
 class LagProbe:
     """How far the running event loop is behind: how long it takes until a callback has its turn.
 
-    Looked at while calls come, one probe at a time: there is no timer to be started and stopped.
+    Looked at while calls come, `_OFTEN` times while it may be behind: there is no timer to be started
+    and stopped, and a turn of the loop for each call would cost as much as the rest of this layer.
     On a thread without a loop there is nothing to look at.
     """
 
     def __init__(self, runtime: Runtime, limiter: Limiter) -> None:
         self._now = runtime.clock.monotonic
         self._limiter = limiter
-        self._under_way = False
+        self._every_s = limiter.config.lag_s / _OFTEN
+        self._due = 0.0
 
     def look(self) -> None:
-        """Begin, unless one is under way."""
-        if not self._under_way:
-            self._under_way = True
+        """Begin, if it is time."""
+        now = self._now()
+        if now >= self._due:
+            self._due = now + self._every_s
             with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop().call_soon(self._back, self._now())
+                asyncio.get_running_loop().call_soon(self._back, now)
 
     def _back(self, since: float) -> None:
-        self._under_way = False
         self._limiter.lagged(self._now() - since)
 
 
