@@ -29,9 +29,9 @@ _OFTEN = 10
 class LagProbe:
     """How far the running event loop is behind: how long it takes until a callback has its turn.
 
-    Looked at while calls come, `_OFTEN` times while it may be behind: there is no timer to be started
-    and stopped, and a turn of the loop for each call would cost as much as the rest of this layer.
-    On a thread without a loop there is nothing to look at.
+    Looked at while calls come, `_OFTEN` times while it may be behind: there is no timer to be
+    started and stopped, and no call has to pay for a turn of the loop of its own. On a thread
+    without a loop there is nothing to look at.
     """
 
     def __init__(self, runtime: Runtime, limiter: Limiter) -> None:

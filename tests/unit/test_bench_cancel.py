@@ -1,4 +1,4 @@
-"""The benchmark of cancelling does what it says: no figures, only that each call ends at its leaf."""
+"""The benchmark of cancelling does what it says: no figures, only that calls end at the leaf."""
 
 from __future__ import annotations
 
