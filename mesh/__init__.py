@@ -23,6 +23,7 @@ from .layers.circuit import CircuitConfig
 from .layers.fallback import FallbackConfig
 from .layers.hedge import HedgeConfig
 from .layers.retry import RetryPolicy
+from .layers.throttle import ThrottleConfig
 from .node import Node
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Policy",
     "Refused",
     "RetryPolicy",
+    "ThrottleConfig",
     "channel",
     "circuit_breaker",
     "interceptors",

@@ -33,6 +33,7 @@ from .layers.keys import AssignKey
 from .layers.observe import Observe
 from .layers.retry import Retry, RetryPolicy
 from .layers.streams import only
+from .layers.throttle import Throttle, ThrottleConfig
 from .layers.tracing import TraceAttempt, TraceCall
 from .node import Node
 from .runtime.levels import METHOD_ONLY
@@ -46,8 +47,9 @@ class Policy:
 
     `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. A server's
     stream lasts as long as it likes: there `timeout_s` bounds how late an attempt may begin. No
-    `retry` means one attempt; `hedge` takes its place. `criticality` is of calls that are made for
-    nobody else's sake. `idempotency` is for a method whose proto does not say it.
+    `retry` means one attempt; `hedge` takes its place. `throttle` holds calls back while their
+    server refuses most. `criticality` is of calls that are made for nobody else's sake.
+    `idempotency` is for a method whose proto does not say it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     calls, those of a target and those of a method: see `mesh.runtime.levels`.
@@ -59,6 +61,7 @@ class Policy:
     hedge: HedgeConfig | None = field(default=None, metadata=METHOD_ONLY)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
     bulkhead: BulkheadConfig = field(default_factory=BulkheadConfig)
+    throttle: ThrottleConfig | None = None
     criticality: Criticality = Criticality.DEFAULT
     fallback: FallbackConfig | None = field(default=None, metadata=METHOD_ONLY)
     idempotency: Idempotency | None = field(default=None, metadata=METHOD_ONLY)
@@ -79,7 +82,12 @@ class Policy:
     def once(self) -> Policy:
         """Return the same for a saga's engine: it owns the retry, and what has begun goes first."""
         return replace(
-            self, retry=None, hedge=None, fallback=None, criticality=Criticality.CRITICAL
+            self,
+            retry=None,
+            hedge=None,
+            throttle=None,
+            fallback=None,
+            criticality=Criticality.CRITICAL,
         )
 
 
@@ -121,6 +129,9 @@ def client_layers(
         *(
             [Balance(endpoints, breaker.admits)] if endpoints else []
         ),  # inside retry: another attempt may go elsewhere
+        *(
+            [target.share(Throttle, policy.throttle)] if policy.throttle else []
+        ),  # per address: before the breaker, none of whose probes it takes
         breaker,  # per address and method: sees every attempt
         target.share(Bulkhead, policy.bulkhead),  # full: nothing the target did
         TraceAttempt(node.tracer),  # further attempts are children

@@ -12,10 +12,12 @@ import uvloop
 from benchmarks.overload.load import Load, Phase
 from benchmarks.sagas.machine import machine
 from benchmarks.sagas.report import RESULTS, keep
+from mesh.layers.throttle import ThrottleConfig
 from mesh.runtime.tied import tied
 from replay.progress import Progress
 
 WORKS = ("pool", "cpu")
+CALLERS = ("throttle", "insist")
 TIMES = 10.0
 
 
@@ -25,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--works", nargs="+", choices=WORKS, default=WORKS)
     made.add_argument(
         "--limits", nargs="+", choices=("adapts", "fixed"), default=("adapts", "fixed")
+    )
+    made.add_argument(
+        "--callers", nargs="+", choices=CALLERS, default=("insist",), help="whether they hold back"
     )
     made.add_argument("--scale", type=float, default=1.0, help="of the time that all of it takes")
     made.add_argument("--keep", action="store_true", help="write benchmarks/results/overload.json")
@@ -41,18 +46,19 @@ def phases(scale: float) -> list[Phase]:
     ]
 
 
-async def run(work: str, limit: str, scale: float = 1.0) -> dict[str, Any]:
+async def run(work: str, limit: str, callers: str, scale: float = 1.0) -> dict[str, Any]:
     """Put one service through all phases."""
     command = tied([sys.executable, "-m", "benchmarks.overload.service", work, limit])
     pipe = asyncio.subprocess.PIPE
     service = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert service.stdin
     assert service.stdout
-    load = Load(int(await service.stdout.readline()))
+    throttle = ThrottleConfig() if callers == "throttle" else None
+    load = Load(int(await service.stdout.readline()), throttle)
     seen = phases(scale)
     before = 0
     try:
-        with Progress().task(f"{work}, limit {limit}", len(seen)) as done:
+        with Progress().task(f"{work}, limit {limit}, callers {callers}", len(seen)) as done:
             capacity_per_s = await load.capacity_per_s(5.0 * scale)
             for phase in seen:
                 await load.offer(phase, phase.times_capacity * capacity_per_s)
@@ -64,17 +70,16 @@ async def run(work: str, limit: str, scale: float = 1.0) -> dict[str, Any]:
         await load.close()
         service.stdin.close()
         await service.wait()
-    found = figures(work, limit, {phase.name: phase for phase in seen})
-    return {"capacity_per_s": round(capacity_per_s, 1), **found}
+    found = figures({phase.name: phase for phase in seen})
+    set_up = {"work": work, "limit": limit, "callers": callers}
+    return {**set_up, "capacity_per_s": round(capacity_per_s, 1), **found}
 
 
-def figures(work: str, limit: str, seen: dict[str, Phase]) -> dict[str, Any]:
+def figures(seen: dict[str, Phase]) -> dict[str, Any]:
     """Return what is claimed, and what it is made of."""
     peak, storm, after = seen["peak"], seen["storm"], seen["after"]
     normal_again = max(after.unserved_by_second, default=-1) + 1
     return {
-        "work": work,
-        "limit": limit,
         "goodput_share_of_peak": round(storm.goodput_per_s / peak.goodput_per_s, 3),
         "critical_served_share": round(storm.critical_served / max(1, storm.critical_asked), 4),
         "executed_in_vain": storm.executed - storm.served,
@@ -87,8 +92,9 @@ def show(found: dict[str, Any]) -> None:
     """Print one line."""
     storm = next(p for p in found["phases"] if p["name"] == "storm")
     print(
-        f"{found['work']:5} {found['limit']:7} goodput {found['goodput_share_of_peak']:.0%} of its"
-        f" peak, critical {found['critical_served_share']:.1%}, normal after"
+        f"{found['work']:5} {found['limit']:7} {found['callers']:9}"
+        f" goodput {found['goodput_share_of_peak']:.0%} of its peak,"
+        f" critical {found['critical_served_share']:.1%}, normal after"
         f" {found['normal_after_s']} s; can do {found['capacity_per_s']}/s,"
         f" asked {storm['asked']}, executed {storm['executed']} ({found['executed_in_vain']} in"
         f" vain), refused {storm['refused']}, late {storm['late']}, failed {storm['failed']},"
@@ -103,8 +109,9 @@ async def main() -> None:
     found = []
     for work in options.works:
         for limit in options.limits:
-            found.append(await run(work, limit, options.scale))
-            show(found[-1])
+            for callers in options.callers:
+                found.append(await run(work, limit, callers, options.scale))
+                show(found[-1])
     if options.keep:
         keep("overload", {"machine": facts, "runs": found})
 

@@ -16,6 +16,7 @@ from mesh.client import Channel, Policy
 from mesh.errors import MeshError, Overloaded
 from mesh.layers.circuit import CircuitConfig
 from mesh.layers.identity import make_token
+from mesh.layers.throttle import ThrottleConfig
 from mesh.node import Node
 from mesh.transport.grpc_client import GrpcTransport
 from tests.support.echo import EchoRequest, EchoStub
@@ -67,7 +68,7 @@ class Phase:
 class Load:
     """Calls one service from this process."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, throttle: ThrottleConfig | None = None) -> None:
         node = Node("load", token=make_token(SECRET, PEER))
         self._transport = GrpcTransport(node.runtime)
         self._stubs = {
@@ -77,7 +78,12 @@ class Load:
                     "service",
                     [f"127.0.0.1:{port}"],
                     self._transport,
-                    Policy(timeout_s=PATIENCE_S, criticality=rank, circuit=UNBROKEN),
+                    Policy(
+                        timeout_s=PATIENCE_S,
+                        criticality=rank,
+                        circuit=UNBROKEN,
+                        throttle=throttle,
+                    ),
                 )
             )
             for rank in (Criticality.DEFAULT, Criticality.CRITICAL)

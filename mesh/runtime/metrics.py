@@ -70,6 +70,12 @@ class LoadMetrics:
             ("rpc_method",),
             registry=registry,
         )
+        self.throttled = Counter(
+            "mesh_throttled",
+            "Calls that were not sent: their server refuses most of them",
+            ("rpc_method", "criticality"),
+            registry=registry,
+        )
         self.degraded = Counter(
             "mesh_degraded",
             "Failed calls that were answered by a fallback",

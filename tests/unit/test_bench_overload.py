@@ -11,7 +11,7 @@ from benchmarks.overload.__main__ import WORKS, run, show
 async def test_every_call_of_every_phase_has_its_end(
     work: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = await run(work, "adapts", scale=0.05)
+    found = await run(work, "adapts", "throttle", scale=0.05)
     assert [phase["name"] for phase in found["phases"]] == ["calm", "peak", "storm", "after"]
     for phase in found["phases"]:
         ends = phase["served"] + phase["refused"] + phase["late"] + phase["failed"]
