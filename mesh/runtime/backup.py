@@ -33,7 +33,6 @@ ATTEMPTS = 5
 ATTEMPT_EVERY_S = 2.0
 #: Copied between two notes of progress.
 STEP_PAGES = 2048
-BLOCK_BYTES = 1 << 20
 
 #: Told how much of which database is copied, as (name, pages, of).
 Note = Callable[[str, int, int], None]
