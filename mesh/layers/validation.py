@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import protovalidate
@@ -38,10 +38,11 @@ class Validate(Prepare):
 
         return checked
 
-    def warm_up(self, methods: list[Method]) -> None:
-        """Compile the rules of *methods* now rather than in the first call of each."""
-        for method in methods:
-            _VALIDATOR.collect_violations(method.request_type())
+
+def warm_up(methods: Iterable[Method]) -> None:
+    """Compile the rules of *methods* now: for some it takes 50 ms, in which nobody is served."""
+    for method in methods:
+        _VALIDATOR.collect_violations(method.request_type())
 
 
 def validate(request: Message) -> None:

@@ -24,6 +24,7 @@ from ..client import Channel
 from ..dial import DeclarationError
 from ..events.port import Bus
 from ..layers.identity import Identities, make_token
+from ..layers.validation import warm_up
 from ..node import LOCAL, Node
 from ..policies import Policies, PolicyOf
 from ..server import Application
@@ -125,6 +126,7 @@ class ServiceProcess:
         )
         methods = [route.method for route in application.routes.values()]
         self._policies.check(self._settings.name, service, methods)
+        warm_up(methods)
         self._server.add(application.routes)
         served = sorted({method.service for method in methods})
         reflection.enable_server_reflection([*served, *_OWN_SERVICES], server)

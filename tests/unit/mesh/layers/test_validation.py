@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mesh.call import Call, Method
 from mesh.errors import InvalidArgument
-from mesh.layers.validation import VIOLATIONS_MAX, Validate, validate
+from mesh.layers.validation import VIOLATIONS_MAX, Validate, validate, warm_up
 from tests.support.echo import CHAT, COUNT, SUM, EchoReply, EchoRequest, Line, call_of, requests_of
 from tests.support.target import Target
 
@@ -99,4 +99,4 @@ async def test_what_stands_in_for_a_streams_first_request_is_not_checked() -> No
 
 
 async def test_rules_can_be_compiled_before_the_first_call() -> None:
-    Validate().warm_up([SUM, CHAT])
+    warm_up([SUM, CHAT])
