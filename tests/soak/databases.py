@@ -12,7 +12,14 @@ from tests.e2e.system import System
 POSTGRES: Final = "postgres"
 #: A server that was killed while it was asked may say nothing at all.
 ANSWER_S: Final = 5.0
-_AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+#: What asyncpg raises of a connection that is lost, the last where it was lost between two queries.
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 class Away(Exception):
