@@ -19,7 +19,7 @@ ORDER ?=
 ARGS ?=
 KILLS ?= 200
 SEED ?= 1
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 BROWSER ?=
 DATA ?=
 SEEDS ?= 1000
@@ -51,7 +51,7 @@ help: ## what there is (this)
 	  ORDER   audit   "an order's id" \
 	  KILLS   soak    'how many processes to kill (default: 200); it takes about 2.5 s each' \
 	  SEED    soak    'which ones, when, and under which orders (default: 1)' \
-	  PYTEST_FLAGS test 'for example PYTEST_FLAGS="-n auto -k breaker"' \
+	  PYTEST_FLAGS test 'for pytest (default: two files of tests at a time), for example "-n 0 -x -k breaker"' \
 	  SEEDS   simulate 'how many seeds to run (default: 1000)' \
 	  START   simulate 'the first of them (default: 0)' \
 	  BROWSER test    '1: install playwright too; it needs a chromium on the PATH' \
