@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from mesh.saga.engine import SagaEngine
 from mesh.saga.records import SagaRow
 from mesh.storage.migrate import own_migrations
 from mesh.storage.sqlite import SqliteStore
-from mesh.testing.loop import VirtualClock
+from mesh.testing.loop import VirtualClock, run_virtual
 from shop.inventory.v1 import inventory_pb2 as inventory
 from shop.order.v1 import order_pb2 as order
 from shop.payment.v1 import payment_pb2 as payment
@@ -166,3 +167,26 @@ def no(reason: str = "NO") -> Refused:
 def undo_of(call: Call) -> str:
     """Return what *call* says it undoes."""
     return call.metadata.get(UNDO_OF, "")
+
+
+Story = Callable[[World], Awaitable[None]]
+
+
+def tell(folder: Path, story: Story) -> None:
+    async def told() -> None:
+        await story(World(folder))
+
+    run_virtual(told())
+
+
+async def kill(engine: SagaEngine) -> None:
+    """End *engine* as a crash would: it hands nothing over."""
+    if engine._keeper:
+        engine._keeper.cancel()
+    await engine._flights.drop_all()
+
+
+def never() -> Callable[[], Awaitable[Any]]:
+    """Return an answer that does not come."""
+    future = asyncio.get_running_loop().create_future()
+    return lambda: future
