@@ -134,6 +134,8 @@ class Application:
             clients, once = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, once.remotes)
         self.effects = Effects(store, node.runtime, self._context, node.seal)
+        # Made before anybody asks: what a crash left open is taken up by those that are known.
+        self._effects = {path: self.effects.handler(own) for path, own in service.effects.items()}
         self._events = EventFlow(node, service, store, bus, self._context) if bus else None
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
         calls = [(remote.target, remote.method) for remote in dial.remotes.values()]
@@ -182,8 +184,8 @@ class Application:
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))
-        if method.path in service.effects:
-            handler = self.effects.handler(service.effects[method.path])
+        if method.path in self._effects:
+            handler = self._effects[method.path]
         elif method.path in service.calls:
             handler = with_context(service.calls[method.path], self._context)
         elif method.reads:
