@@ -21,6 +21,7 @@ import apsw
 
 from ..runtime import beside
 from ..runtime.clock import Runtime
+from .changes import Changes
 from .condition import Condition
 from .port import NotStoredError, Work
 from .sqlite_file import CHECKPOINT_PAGES, FILE_ERRORS, SqliteFile, storage_error
@@ -51,7 +52,7 @@ class GroupCommit:
         self._alone: deque[Waiting] = deque()
         self._committing = False
         self._groups: asyncio.Task[None] | None = None
-        self._changed: asyncio.Future[None] | None = None
+        self._changes = Changes()
 
     async def write(self, work: Work[Any]) -> Any:
         """Run *work* in the next group; return once the group's COMMIT is synced."""
@@ -67,9 +68,7 @@ class GroupCommit:
 
     def changed(self) -> Awaitable[None]:
         """Return what resolves at the next commit."""
-        if self._changed is None or self._changed.done():
-            self._changed = asyncio.get_running_loop().create_future()
-        return asyncio.shield(self._changed)
+        return self._changes.wait()
 
     async def finish(self) -> None:
         """Wait until the queue is empty."""
@@ -149,7 +148,7 @@ class GroupCommit:
         self._committing, before = True, self._file.writer.commits
         await self._runtime.offload(lambda: self._file.control("COMMIT"))
         self._committing = False
-        self._tell_watchers()
+        self._changes.tell()
         if self._file.writer.commits > before:  # to write nothing takes no room
             self.condition.note(None)
 
@@ -179,7 +178,7 @@ class GroupCommit:
         for waiting in certain:
             waiting.fail(storage_error(self._name, error, certain=True))
         self.condition.note(storage_error(self._name, error))
-        self._tell_watchers()  # what failed may be in
+        self._changes.tell()  # what failed may be in
 
     def _fail(self, waiting: Waiting, error: Exception) -> None:
         """Tell the one whose *error* it was."""
@@ -189,7 +188,3 @@ class GroupCommit:
             failure = storage_error(self._name, error)
             waiting.fail(failure)
             self.condition.note(failure)
-
-    def _tell_watchers(self) -> None:
-        if self._changed and not self._changed.done():
-            self._changed.set_result(None)

@@ -16,6 +16,7 @@ from typing import Any
 from ...layers.backoff import Backoff
 from ...runtime.clock import Runtime
 from ...runtime.logs import log
+from ..changes import Changes
 from .database import Connection, Database
 
 CHANNEL = "mesh_changed"
@@ -36,7 +37,7 @@ class Watch:
         self._database = database
         self._runtime = runtime
         self._ahead_s: float | None = None  # the server's clock, of our monotonic one
-        self._changed: asyncio.Future[None] | None = None
+        self._changes = Changes()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -62,25 +63,19 @@ class Watch:
 
     def changed(self) -> Awaitable[None]:
         """Return what resolves at anybody's next commit, or at the next beat."""
-        if self._changed is None or self._changed.done():
-            self._changed = asyncio.get_running_loop().create_future()
-        return asyncio.shield(self._changed)
+        return self._changes.wait()
 
     def committed(self) -> None:
         """Tell watchers here at once, and those in other processes soon."""
-        self._tell()
+        self._changes.tell()
         self._wake.set()
-
-    def _tell(self) -> None:
-        if self._changed and not self._changed.done():
-            self._changed.set_result(None)
 
     async def _listen(self, connection: Connection) -> None:
         own_pid = connection.get_server_pid()
 
         def heard(connection: Any, pid: int, channel: str, payload: object) -> None:
             if pid != own_pid:
-                self._tell()
+                self._changes.tell()
 
         await connection.add_listener(CHANNEL, heard)
         connection.add_termination_listener(lambda _: self._wake.set())
@@ -92,16 +87,16 @@ class Watch:
                 if connection.is_closed():
                     connection = await self._database.connect()
                     await self._listen(connection)
-                    self._tell()  # of what nobody heard
+                    self._changes.tell()  # of what nobody heard
                 await self._beat(connection)
                 await self._ask_time(connection)
-                self._tell()
+                self._changes.tell()
                 attempt = 0
             except Exception as error:  # noqa: BLE001  # whatever it is, listening goes on
                 connection.terminate()
                 attempt += 1
                 log.warning("not listening to the database", error=str(error), attempt=attempt)
-                self._tell()
+                self._changes.tell()
                 self._wake.set()  # what was to be said may not have been
                 await self._runtime.clock.sleep(AGAIN.delay_s(attempt, self._runtime.random))
         connection.terminate()
