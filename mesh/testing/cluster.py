@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 from ..call import Principal
-from ..client import Channel, Policing, Policy
+from ..client import Channel, Policy
 from ..events.memory import MemoryBus
 from ..layers.circuit import CircuitConfig
 from ..layers.identity import Identities, make_token
@@ -38,6 +38,7 @@ from .life import Life
 from .loop import SimulatedLoop, VirtualClock
 from .network import Network, NodeTransport, context_of
 from .shared import SharedStore, Turns
+from .tally import Tally
 from .tracer import SeededTracer
 
 __all__ = ["Cluster", "Faults", "Point"]
@@ -86,6 +87,7 @@ class Cluster:
         self._outside = Node(runtime=self.runtime, metrics=_unread(), tracer=tracer)
         self._alive: dict[str, Life] = {}
         self._lives: Counter[str] = Counter()
+        self._tallies: list[Tally] = []
         self.kills = 0
 
     async def start(self) -> None:
@@ -95,9 +97,7 @@ class Cluster:
 
     def channel(self, target: str, policy: Policy | None = None) -> Any:
         """Return a channel from outside the cluster, for stubs."""
-        node = replace(self._outside)  # each a client of its own
-        transport = NodeTransport(self.network)
-        return Channel(node, target, self._addresses[target], transport, policy)
+        return self._open(replace(self._outside), target, policy or Policy())  # each its own client
 
     @property
     def names(self) -> list[str]:
@@ -113,6 +113,11 @@ class Cluster:
     def undelivered(self) -> int:
         """How many events are with the broker still."""
         return self._broker.unconfirmed if self._broker else 0
+
+    @property
+    def overspent(self) -> list[str]:
+        """Who sent more retries than their budgets pay for."""
+        return [tally.problem for tally in self._tallies if tally.problem]
 
     def rekindle(self, name: str) -> None:
         """Ask the faults anew when *name* dies."""
@@ -209,19 +214,24 @@ class Cluster:
             token=make_token(SECRET, service),
             instance=name,
         )
-        transport = NodeTransport(self.network, life)
-
-        def connect(target: str, policy: Policing = RESTARTED_SOON) -> LazyChannel:
-            channel = Channel(node, target, self._addresses[target], transport, policy)
-            return LazyChannel(target, channel)
-
-        def connect_once(target: str) -> LazyChannel:
-            return connect(target, ONCE)
+        connect = functools.partial(self._open, node, policy=RESTARTED_SOON, life=life)
+        connect_once = functools.partial(self._open, node, policy=ONCE, life=life)
 
         bus = NodeBus(self._broker, self.network, life) if self._broker else None
         life.application = Application(
             node, self.services[service], life.store, connect, connect_once, bus
         )
+
+    def _open(
+        self, node: Node, target: str, policy: Policy, life: Life | None = None
+    ) -> LazyChannel:
+        """Open a channel, whose retries are counted."""
+        budget = policy.retry.budget if policy.retry else None
+        tally = Tally(f"{life.name if life else 'outside'} to {target}", budget)
+        self._tallies.append(tally)
+        transport = NodeTransport(self.network, tally, life)
+        channel = Channel(node, target, self._addresses[target], transport, policy)
+        return LazyChannel(target, channel, tally)
 
     def _store(self, life: Life, service: str) -> SqliteStore:
         """Open the database of *service*; if it is shared, its clock is too."""

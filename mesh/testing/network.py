@@ -25,6 +25,7 @@ from ..transport.port import incoming, outgoing, remaining_s
 from .faults import Faults, Point
 from .life import Life
 from .process import running_as
+from .tally import Tally
 
 _CANCELLED = Status(code=StatusCode.CANCELLED.value[0], message="cancelled")
 
@@ -237,14 +238,16 @@ class Network(MemoryNetwork):
 
 
 class NodeTransport:
-    """The network as the life of a node has it; without one, as the outside has it."""
+    """The network as a channel of the life of a node has it; without one, of the outside."""
 
-    def __init__(self, network: Network, life: Life | None = None) -> None:
+    def __init__(self, network: Network, tally: Tally, life: Life | None = None) -> None:
         self._network = network
+        self._tally = tally
         self._life = life
 
     async def unary(self, call: Call) -> Any:
         """Send, unless the node dies first."""
+        self._tally.send(call.attempt)
         if self._life is None:
             return await self._network.exchange("", call)
         passing, life, method = self._network.point, self._life, call.method.full_name

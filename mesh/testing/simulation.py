@@ -184,7 +184,7 @@ class _Run:
         if open_ends := await self._settle():
             return open_ends
         found = [*await risen(self.cluster), *await lost_events(self.cluster)]
-        return [*found, *await self.simulation.problems()]
+        return [*found, *self.cluster.overspent, *await self.simulation.problems()]
 
     async def _settle(self) -> list[str]:
         """Wait until everything that was begun has ended; return what has not."""

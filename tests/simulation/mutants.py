@@ -23,6 +23,7 @@ from mesh.errors import DeadlineExceeded, Refused, Unavailable
 from mesh.events import outbox
 from mesh.events.port import Event
 from mesh.events.relay import Relay
+from mesh.layers.budget import Budget
 from mesh.metadata import UNDO_OF
 from mesh.saga import actions, journal, leases, records
 from mesh.saga.journal import Journal
@@ -194,6 +195,13 @@ def lease_without_fencing() -> Iterator[None]:
             saga.epoch = epoch
 
     with patch.object(Journal, "save", save), patch.object(leases, "_renew", renew):
+        yield
+
+
+@mutant
+def no_retry_budget() -> Iterator[None]:
+    """Whatever failed is sent again, however much fails."""
+    with patch.object(Budget, "withdraw", lambda self: True):
         yield
 
 

@@ -27,7 +27,8 @@ class Plan:
 
     `tries` is how often the customer asks before giving up. `twin` sends it a second time at the
     same moment; `impostor` sends another order under the same id. `cancel_s` after it was placed
-    it is cancelled, None: not; who is `impatient` cancels what is not decided at the first answer.
+    it is cancelled, None: not; who is `impatient` cancels what is not decided at the first answer,
+    who has `regrets` what is confirmed.
     """
 
     order_id: str
@@ -41,6 +42,7 @@ class Plan:
     impostor: bool
     cancel_s: float | None
     impatient: bool
+    regrets: bool
 
     @property
     def price_minor(self) -> int:
@@ -71,13 +73,13 @@ def draw_deliveries(random: Random, items: list[Item], horizon_s: float) -> list
             quantity=random.randint(1, 5),
             at_s=random.uniform(0.0, horizon_s * random.choice((1, 1, 5))),
         )
-        for number in range(random.choice((0, 1, 3)))
+        for number in range(random.choice((0, 2, 6)))
     ]
 
 
 def draw_items(random: Random) -> list[Item]:
     """A few things, scarce ones among them."""
-    stocks = [random.choice((0, 1, 1, 2, 5, 20)) for _ in range(random.randint(1, 4))]
+    stocks = [random.choice((0, 0, 1, 1, 2, 5, 20)) for _ in range(random.randint(1, 4))]
     return [
         Item(f"THING-{number}", random.randint(1, 9999), stock)
         for number, stock in enumerate(stocks)
@@ -100,6 +102,7 @@ def draw_plans(random: Random, items: list[Item], horizon_s: float) -> list[Plan
             impostor=random.random() < 0.05,
             cancel_s=random.expovariate(1 / soon_s) if random.random() < 0.4 else None,
             impatient=random.random() < 0.4,
+            regrets=random.random() < 0.5,
         )
         for number in range(random.choice((1, 2, 4, 6, 10, 20)))
     ]

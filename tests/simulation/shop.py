@@ -13,6 +13,8 @@ from google.type.postal_address_pb2 import PostalAddress
 
 from mesh.client import Policy
 from mesh.errors import Refused
+from mesh.layers.budget import BudgetConfig
+from mesh.layers.retry import RetryPolicy
 from mesh.metadata import KEY
 from mesh.testing.cluster import Cluster
 from mesh.testing.schedule import Schedule
@@ -38,6 +40,8 @@ from tests.simulation.post import NOTIFICATION, TAKEN
 
 PLACED, CANCELLED = pb.PlaceOrderResponse, pb.CancelOrderResponse
 HORIZON_S = 6.0
+#: Customers are few: a large budget would never be spent.
+SMALL = BudgetConfig(per_s=0.1, burst=2.0)
 
 
 class Shop(Simulation):
@@ -66,7 +70,8 @@ class Shop(Simulation):
         TAKEN.clear()
         self.received = Counter({item.sku: item.stock for item in self.items})
         patience_s = random.choice((2.0, 8.0))
-        channel = cluster.channel("orchestrator", Policy(timeout_s=patience_s))
+        policy = Policy(timeout_s=patience_s, retry=RetryPolicy(budget=SMALL))
+        channel = cluster.channel("orchestrator", policy)
         self.shelves = inventory_pb2_grpc.InventoryServiceStub(cluster.channel("inventory"))
         self.orders = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
 
@@ -156,6 +161,9 @@ class Shop(Simulation):
                 )
                 if answer:
                     self._promise(plan, PLACED.State.Name(answer.state))
+                    regretted = plan.regrets and answer.state == PLACED.CONFIRMED
+                    if regretted and self.happens(f"{plan.order_id} regretted"):
+                        await self._cancel(plan)
                     if answer.state != PLACED.EXECUTING or not plan.wait:
                         return
                 impatient = plan.impatient and not impostor

@@ -10,7 +10,7 @@ from mesh.testing.simulation import run_seed
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.shop import Shop
 
-#: Each mutant is found within so many seeds. The unchanged system is run under the same ones.
+#: Each mutant is found within so many seeds, which the unchanged system is run under as well.
 SEEDS = 400
 
 pytestmark = pytest.mark.timeout(3600)

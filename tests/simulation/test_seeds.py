@@ -11,8 +11,8 @@ from mesh.testing.report import explain
 from mesh.testing.shrink import shrink
 from tests.simulation.shop import Shop
 
-#: How many seeds: as many as each mutant is found in. `make simulate` runs any number.
-SEEDS = int(os.environ.get("SIMULATE_SEEDS", "400"))
+#: How many seeds: more than each mutant is found in. `make simulate` runs any number.
+SEEDS = int(os.environ.get("SIMULATE_SEEDS", "500"))
 #: What each fault must have met: any one of these, and of these, and so on.
 MOMENTS = (
     *(("GetUser",), ("QuoteOrder",), ("CreateOrder",), ("ReserveStock",), ("ChargePayment",)),
@@ -24,6 +24,13 @@ MOMENTS = (
 FAULTS = (
     *("lost request", "lost reply", "repeat", "delayed request", "delayed reply"),
     *("kill", "kill of caller"),
+)
+#: What is seldom called must have met one of these, and of these, and so on.
+SELDOM = ("ReleaseStock", "RefundPayment", "CancelShipment", "ReturnStock")
+KINDS = (
+    ("lost request", "lost reply", "delayed request", "delayed reply"),
+    ("repeat", "late repeat"),
+    ("kill", "kill of caller", "stop", "stop of caller"),
 )
 
 pytestmark = pytest.mark.timeout(3600)
@@ -48,6 +55,12 @@ def test_each_fault_met_each_step(report: Report, capsys: pytest.CaptureFixture[
         for fault in FAULTS
         for methods in MOMENTS
         if not any(report.met[fault, method] for method in methods)
+    ]
+    missed += [
+        f"{' or '.join(faults)} never met {method}"
+        for faults in KINDS
+        for method in SELDOM
+        if not any(report.met[fault, method] for fault in faults)
     ]
     assert missed == []
 
