@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: More callbacks than any run makes that comes to an end.
 STEPS_MAX = 5_000_000
+#: So often a virtual run begins with looking for garbage in the whole process.
+LOOK_EVERYWHERE_RUNS = 50
 
 
 class DeadlockError(RuntimeError):
@@ -243,28 +245,30 @@ def _ignoring_unraisable() -> Iterator[None]:
 
 def run_virtual(main: Coroutine[Any, Any, T], random: Random | None = None) -> T:
     """Run *main* on a new loop; what it leaves behind is cancelled."""
-    with _older_set_aside():
-        loop = SimulatedLoop(random)
-        try:
-            try:
-                return loop.run(main)
-            finally:
-                loop.cancel_all()
-        finally:
-            loop.close()
-
-
-@contextlib.contextmanager
-def _older_set_aside() -> Iterator[None]:
-    """Look for garbage in what is made from now on: in a large process the rest takes longer."""
-    if gc.get_freeze_count():  # somebody has, for good
-        yield
-        return
-    gc.freeze()
+    _set_older_aside()
+    loop = SimulatedLoop(random)
     try:
-        yield
+        try:
+            return loop.run(main)
+        finally:
+            loop.cancel_all()
     finally:
+        loop.close()
+
+
+_runs = itertools.count()
+
+
+def _set_older_aside() -> None:
+    """Let garbage be looked for in what is made from now on.
+
+    Each run looks for it when it ends; in all of a large process, that took longer than the run.
+    What was set aside and has become garbage meanwhile is found every so many runs.
+    """
+    if next(_runs) % LOOK_EVERYWHERE_RUNS == 0:
         gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class VirtualClock:

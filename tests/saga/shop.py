@@ -141,6 +141,7 @@ class Shop:
 
     async def __aexit__(self, *_: object) -> None:
         self.cluster.faults = Faults()
+        self.cluster.abandon()
 
     async def _prepare(self) -> None:
         users = user_pb2_grpc.UserServiceStub(self.cluster.channel("user"))
