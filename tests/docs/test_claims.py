@@ -13,6 +13,7 @@ from mesh.client import Policy, client_layers
 from mesh.discovery import Listed, Reach
 from mesh.layers.balance import Endpoints
 from mesh.layers.fallback import FallbackConfig
+from mesh.layers.throttle import ThrottleConfig
 from mesh.node import Node
 from mesh.runtime.config import ENVIRONMENT, load
 from mesh.server import server_layers
@@ -68,7 +69,7 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
 
 
 #: A policy whose stack has all layers that there are.
-WHOLE = Policy(fallback=FallbackConfig())
+WHOLE = Policy(fallback=FallbackConfig(), throttle=ThrottleConfig())
 ENDPOINTS = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None)
 
 
