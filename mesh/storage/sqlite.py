@@ -155,8 +155,9 @@ class SqliteStore:
         return lock_file(path)
 
     def _let_go(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def _group_commit(self) -> GroupCommit:
         return GroupCommit(self._name, self._file, self._runtime, self._run)
