@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -160,6 +160,17 @@ class System:
         pid = self.pids[process]
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    @contextmanager
+    def frozen(self, process: str) -> Iterator[None]:
+        """Let a process take connections and answer nothing."""
+        pid = self.pids[process]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):  # the supervisor has no patience with such a one
+                os.kill(pid, signal.SIGCONT)
 
     def kill_supervisor(self) -> None:
         """Kill `mesh up` itself with -9; its processes learn of it from the system (Linux)."""

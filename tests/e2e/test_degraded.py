@@ -1,9 +1,5 @@
 """Quotes over REST while inventory, and then the user service, answer nothing."""
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,31 +12,19 @@ STOCK = "shop.inventory.v1.InventoryService/BatchGetItems"
 USER = "shop.user.v1.UserService/GetUser"
 
 
-@contextmanager
-def frozen(system: System, process: str) -> Iterator[None]:
-    """Let *process* take connections and answer nothing."""
-    pid = system.pids[process]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):  # the supervisor has no patience with such a process
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_quote_is_made_of_the_last_known_stock_and_says_so(tmp_path: Path) -> None:
     with running(tmp_path) as system:
         quote = Quote(system)
         fresh = quote.ask("KNOWN")
         assert fresh.status_code == 200
         assert DEGRADED not in fresh.headers
-        with frozen(system, "inventory"):
+        with system.frozen("inventory"):
             degraded = quote.ask("KNOWN")
             assert degraded.status_code == 200, degraded.text
             assert degraded.headers[DEGRADED].startswith(f"{STOCK};age=")
             assert degraded.json() == fresh.json()
             assert quote.ask("NEVER-ASKED").status_code == 504
-        with frozen(system, "user"):
+        with system.frozen("user"):
             assert quote.ask("KNOWN").status_code == 504, "nobody is quoted who may not order"
 
 
@@ -52,7 +36,7 @@ def test_by_configuration_the_user_may_be_the_last_known_one_too(tmp_path: Path)
     with running(tmp_path, **said) as system:
         quote = Quote(system)
         fresh = quote.ask("KNOWN")
-        with frozen(system, "user"):
+        with system.frozen("user"):
             degraded = quote.ask("KNOWN")
             assert degraded.status_code == 200, degraded.text
             assert degraded.headers[DEGRADED].startswith(f"{USER};age=")
