@@ -40,9 +40,8 @@ class LagProbe:
         self._every_s = limiter.config.lag_s / _OFTEN
         self._due = 0.0
 
-    def look(self) -> None:
-        """Begin, if it is time."""
-        now = self._now()
+    def look(self, now: float) -> None:
+        """Begin, if it is time; *now* is what the clock says."""
         if now >= self._due:
             self._due = now + self._every_s
             with contextlib.suppress(RuntimeError):
@@ -79,10 +78,10 @@ class Shed(Layer):
             method = call.method
             if method.service.startswith(_OWN):
                 return await inner(call)
-            self._lag.look()
+            began, succeeded = now(), False
+            self._lag.look(began)
             if not limiter.take(scope.get().criticality):
                 raise self._refuse(method)
-            began, succeeded = now(), False
             try:
                 reply = await inner(call)
                 succeeded = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import logging
 import multiprocessing
@@ -162,8 +161,6 @@ def _spread(work: Iterator[_Work], jobs: int) -> Iterator[Report]:
 def _begin() -> None:
     """Start a process: the terminal's Ctrl-C is for the one that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()  # what was imported is looked through no more
 
 
 @contextlib.contextmanager

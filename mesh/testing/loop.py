@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 #: More callbacks than any run makes that comes to an end.
 STEPS_MAX = 5_000_000
-#: So often a virtual run begins with looking for garbage in the whole process.
-LOOK_EVERYWHERE_RUNS = 50
+#: So often a loop begins with looking for garbage in the whole process.
+LOOK_EVERYWHERE_LOOPS = 200
 
 
 class DeadlockError(RuntimeError):
@@ -46,6 +46,7 @@ class SimulatedLoop:
     """
 
     def __init__(self, random: Random | None = None) -> None:
+        _set_older_aside()
         self._random = random
         self._now_s = 0.0
         self._ready: list[Handle] = []
@@ -231,6 +232,21 @@ def _or_current(context: Context | None) -> Context:
     return copy_context() if context is None else context  # an empty one is false
 
 
+_loops = itertools.count()
+
+
+def _set_older_aside() -> None:
+    """Let garbage be looked for in what is made from now on.
+
+    Each loop looks for it when it is closed; in all of a large process, that took longer than the run.
+    What was set aside and has become garbage meanwhile is found every so many runs.
+    """
+    if next(_loops) % LOOK_EVERYWHERE_LOOPS == 0:
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 @contextlib.contextmanager
 def _ignoring_unraisable() -> Iterator[None]:
     """What abandoned code does when it is dropped is nobody's concern."""
@@ -245,7 +261,6 @@ def _ignoring_unraisable() -> Iterator[None]:
 
 def run_virtual(main: Coroutine[Any, Any, T], random: Random | None = None) -> T:
     """Run *main* on a new loop; what it leaves behind is cancelled."""
-    _set_older_aside()
     loop = SimulatedLoop(random)
     try:
         try:
@@ -254,21 +269,6 @@ def run_virtual(main: Coroutine[Any, Any, T], random: Random | None = None) -> T
             loop.cancel_all()
     finally:
         loop.close()
-
-
-_runs = itertools.count()
-
-
-def _set_older_aside() -> None:
-    """Let garbage be looked for in what is made from now on.
-
-    Each run looks for it when it ends; in all of a large process, that took longer than the run.
-    What was set aside and has become garbage meanwhile is found every so many runs.
-    """
-    if next(_runs) % LOOK_EVERYWHERE_RUNS == 0:
-        gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 class VirtualClock:
