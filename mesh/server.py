@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,29 +71,6 @@ def server_layers(
     ]  # then the handler: keys, barrier and transaction, see mesh.execution
 
 
-class Stacks(Mapping[str, Route]):
-    """What is served, by path; each is put together when it is first asked for.
-
-    A server asks for all of them before it starts; many lives of a node never for most.
-    """
-
-    def __init__(self, makers: Mapping[str, Callable[[], Route]]) -> None:
-        self._makers = makers
-        self._made: dict[str, Route] = {}
-
-    def __getitem__(self, path: str) -> Route:
-        made = self._made.get(path)
-        if made is None:
-            made = self._made[path] = self._makers[path]()
-        return made
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 class Application:
     """A service, its database, its clients and its sagas, ready to be served.
 
@@ -134,8 +110,6 @@ class Application:
             clients, once = dialled(service.clients, connect_once)
             self.engine = SagaEngine(node, store, service.sagas, clients, once.remotes)
         self.effects = Effects(store, node.runtime, self._context, node.seal)
-        # Made before anybody asks: what a crash left open is taken up by those that are known.
-        self._effects = {path: self.effects.handler(own) for path, own in service.effects.items()}
         self._events = EventFlow(node, service, store, bus, self._context) if bus else None
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
         calls = [(remote.target, remote.method) for remote in dial.remotes.values()]
@@ -146,13 +120,11 @@ class Application:
             services.append(dead_letter_service(node.name))
         if service.read_model:
             services.append(read_model_service(node.name))
-        self.routes = Stacks(
-            {
-                method.path: functools.partial(self._route, served, method)
-                for served in services
-                for method in map(Method.of, served.descriptor.methods)
-            }
-        )
+        self.routes = {
+            method.path: self._route(served, method)
+            for served in services
+            for method in map(Method.of, served.descriptor.methods)
+        }
 
     async def resume(self) -> None:
         """Take up what a crash left unfinished."""
@@ -184,8 +156,8 @@ class Application:
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))
-        if method.path in self._effects:
-            handler = self._effects[method.path]
+        if method.path in service.effects:
+            handler = self.effects.handler(service.effects[method.path])
         elif method.path in service.calls:
             handler = with_context(service.calls[method.path], self._context)
         elif method.reads:

@@ -238,8 +238,8 @@ _loops = itertools.count()
 def _set_older_aside() -> None:
     """Let garbage be looked for in what is made from now on.
 
-    Each loop looks for it when it is closed; in all of a large process, that took longer than the run.
-    What was set aside and has become garbage meanwhile is found every so many runs.
+    Each loop looks for it when it is closed; in all of a large process, that took longer than the
+    run. What was set aside and has become garbage meanwhile is found every so many loops.
     """
     if next(_loops) % LOOK_EVERYWHERE_LOOPS == 0:
         gc.unfreeze()
