@@ -152,7 +152,8 @@ class Application:
         return Context(self._clients, self.store, self._node.runtime, call, self.engine)
 
     def _route(self, service: Service[Any], method: Method) -> Route:
-        layers = server_layers(self._node, self._settings(method), self._own)
+        settings = self._settings(method)
+        layers = server_layers(self._node, settings, self._own)
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))
@@ -164,4 +165,5 @@ class Application:
             handler = on_snapshot(service.rpcs[method.path], self.store)
         else:
             handler = in_transaction(service.rpcs[method.path], self.store)
-        return Route(method, unary=stack(*layers, around=handler))
+        door = self._own.share(Shed, settings.limit).door(method)
+        return Route(method, stack(*layers, around=handler), door=door)

@@ -17,10 +17,12 @@ import uvloop
 from mesh.call import Call, Principal, stack
 from mesh.layers.identity import Identities
 from mesh.layers.limit import LimitConfig
+from mesh.layers.shed import Shed
 from mesh.node import LOCAL, Node
 from mesh.server import ServerSettings, server_layers
 from mesh.transport.grpc_server import GrpcServer
-from tests.support.echo import Echo, EchoReply
+from mesh.transport.port import Route
+from tests.support.echo import READ, Echo, EchoReply
 
 SECRET, PEER = "bench", "load"
 PLACES, HOLDS_S = 5, 0.1
@@ -52,9 +54,11 @@ async def serve(work: str, limit: LimitConfig) -> None:
     echo.on_unary = {"pool": pool, "cpu": cpu}[work]
     identities = Identities(SECRET, {PEER: Principal(PEER)}, anonymous=LOCAL)
     node = Node("service", identities=identities)
-    layers = server_layers(node, ServerSettings(limit=limit))
+    own = node.target("")
+    layers = server_layers(node, ServerSettings(limit=limit), own)
+    door = own.share(Shed, limit).door(READ)
     server = GrpcServer(node.runtime)
-    server.add(echo.routes(lambda handler: stack(*layers, around=handler)))
+    server.add({READ.path: Route(READ, stack(*layers, around=echo.unary), door=door)})
     print(await server.start("127.0.0.1:0"), flush=True)
     while await asyncio.to_thread(sys.stdin.readline):  # each asks how many calls were executed
         print(executed, flush=True)

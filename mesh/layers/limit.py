@@ -126,11 +126,17 @@ class Limiter:
         self.limit = min(max(limit, self.config.least), self.config.most)
         self._set_at = self._now()
 
+    def has_room(self, criticality: Criticality) -> bool:
+        """Whether there is room for a call that is so critical."""
+        if self.under_way < max(1.0, self.limit * self._shares[criticality]):
+            return True
+        self._peak = max(self._peak, math.ceil(self.limit))
+        return False
+
     def take(self, criticality: Criticality) -> bool:
-        """Let a call in, if there is room for one that is so critical."""
+        """Let a call in, if there is room for it."""
         with self._lock:
-            if self.under_way >= max(1.0, self.limit * self._shares[criticality]):
-                self._peak = max(self._peak, math.ceil(self.limit))
+            if not self.has_room(criticality):
                 return False
             self.under_way += 1
             if self.under_way > self._peak:

@@ -1,54 +1,31 @@
 """Load shedding: a server lets in as much as it can do, the most critical first.
 
 What it refuses was not executed, and says when to ask again. The second time it is told not to:
-a server that is busy with refusing does nothing else. What operators need (`mesh.*`) is let in
-always; gRPC's own health service does not come by here.
+a server that is busy with refusing does nothing else. For the same reason it refuses at the door,
+where it can: before a call is read. What operators need (`mesh.*`) is let in always; gRPC's own
+health service does not come by here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeAlias
 
-from ..call import Call, Handler, Layer, Method, StreamHandler
+from ..call import Call, Criticality, Handler, Layer, Method, StreamHandler
 from ..errors import EXHAUSTED_S, Overloaded
+from ..metadata import ATTEMPT
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from ..scope import scope
+from .criticality import criticality_in
 from .limit import LimitConfig, Limiter
 from .streams import Reading
+from .turns import Turns
 
 #: The packages of the mesh's own services: sagas, dead letters, read models, administration.
 _OWN = "mesh."
-#: How often the event loop is looked at while it may be behind.
-_OFTEN = 10
 
-
-class LagProbe:
-    """How far the running event loop is behind: how long it takes until a callback has its turn.
-
-    Looked at while calls come, `_OFTEN` times while it may be behind: there is no timer to be
-    started and stopped, and no call has to pay for a turn of the loop of its own. On a thread
-    without a loop there is nothing to look at.
-    """
-
-    def __init__(self, runtime: Runtime, limiter: Limiter) -> None:
-        self._now = runtime.clock.monotonic
-        self._limiter = limiter
-        self._every_s = limiter.config.lag_s / _OFTEN
-        self._due = 0.0
-
-    def look(self, now: float) -> None:
-        """Begin, if it is time; *now* is what the clock says."""
-        if now >= self._due:
-            self._due = now + self._every_s
-            with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop().call_soon(self._back, now)
-
-    def _back(self, since: float) -> None:
-        self._limiter.lagged(self._now() - since)
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class Shed(Layer):
@@ -58,31 +35,60 @@ class Shed(Layer):
         self.limiter = Limiter(config, runtime.clock.monotonic)
         self._config = config
         self._now = runtime.clock.monotonic
-        self._lag = LagProbe(runtime, self.limiter)
+        self._turns = Turns(self._now, self.limiter.lagged)
         self._shed = metrics.load.shed
         metrics.load.concurrency_limit.set_function(lambda: self.limiter.limit)
         metrics.load.under_way.set_function(lambda: self.limiter.under_way + self.limiter.streams)
 
-    def _refuse(self, method: Method) -> Overloaded:
+    def _refusal(self, *, first: bool) -> Overloaded:
         """Return why a call is not let in. Who has come before is not to come again."""
-        inherited = scope.get()
-        self._shed.labels(method.full_name, inherited.criticality.value).inc()
-        again_s = self._config.pushback_s if inherited.attempt == 1 else EXHAUSTED_S
+        again_s = self._config.pushback_s if first else EXHAUSTED_S
         return Overloaded("the server has enough to do", retry_after_s=again_s)
 
+    def _refused(self, method: Method) -> Overloaded:
+        inherited = scope.get()
+        self._shed.labels(method.full_name, inherited.criticality.value).inc()
+        return self._refusal(first=inherited.attempt == 1)
+
+    def door(self, method: Method) -> Callable[[Metadata], Overloaded | None] | None:
+        """Return what says, before a call of *method* is read, why it is not let in; None: it is.
+
+        It asks nobody who comes. Whoever claims to be critical has to prove it, further in.
+        """
+        if method.service.startswith(_OWN):
+            return None
+        limiter, turns, now = self.limiter, self._turns, self._now
+        first, again = self._refusal(first=True), self._refusal(first=False)
+
+        def refused(metadata: Metadata) -> Overloaded | None:
+            turns.came(now())
+            if limiter.has_room(Criticality.SHEDDABLE):
+                return None
+            said = {name: value for name, value in metadata if isinstance(value, str)}
+            claimed = criticality_in(said)
+            if claimed is Criticality.CRITICAL or limiter.has_room(claimed):
+                return None
+            self._shed.labels(method.full_name, claimed.value).inc()
+            return again if ATTEMPT in said else first
+
+        return refused
+
     def __call__(self, inner: Handler) -> Handler:
-        """Let calls in as there is room for them."""
-        limiter, now = self.limiter, self._now
+        """Let calls in as there is room for them, each when it is its turn."""
+        limiter, turns, now = self.limiter, self._turns, self._now
 
         async def limited(call: Call) -> Any:
             method = call.method
             if method.service.startswith(_OWN):
                 return await inner(call)
-            began, succeeded = now(), False
-            self._lag.look(began)
-            if not limiter.take(scope.get().criticality):
-                raise self._refuse(method)
+            criticality, began, succeeded = scope.get().criticality, now(), False
+            turns.came(began)
+            turns.look(began)
+            if not limiter.take(criticality):
+                raise self._refused(method)
             try:
+                if turns.must_wait:
+                    await turns.wait(criticality)
                 reply = await inner(call)
                 succeeded = True
                 return reply
@@ -98,7 +104,7 @@ class Shed(Layer):
         async def limited(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             counted = not call.method.service.startswith(_OWN)
             if counted and not limiter.take_stream():
-                raise self._refuse(call.method)
+                raise self._refused(call.method)
             try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:

@@ -243,7 +243,8 @@ def _set_older_aside() -> None:
     """
     if next(_loops) % LOOK_EVERYWHERE_LOOPS == 0:
         gc.unfreeze()
-    gc.collect()
+    with _ignoring_unraisable():  # what the loop before has left is found now
+        gc.collect()
     gc.freeze()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import grpc
@@ -16,7 +17,7 @@ from ..layers.streams import Reading, nothing, only
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import to_status
-from .port import Route, Routes, answering, incoming
+from .port import Door, Route, Routes, answering, incoming
 from .wire import WireConfig
 
 #: The longest wait that its header can say, in seconds: 2**31 - 1 milliseconds.
@@ -47,14 +48,8 @@ class GrpcServer:
 
     def add(self, routes: Routes) -> None:
         """Serve *routes*."""
-        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-        for route in routes.values():
-            services.setdefault(route.method.service, {})[route.method.name] = self._rpc(route)
         self._server.add_generic_rpc_handlers(
-            tuple(
-                grpc.method_handlers_generic_handler(service, rpcs)
-                for service, rpcs in services.items()
-            )
+            (_Rpcs({path: (self._rpc(route), route.door) for path, route in routes.items()}),)
         )
 
     async def start(self, address: str) -> int:
@@ -150,11 +145,45 @@ class GrpcServer:
             self._idle.set()
 
 
+class _Rpcs(grpc.GenericRpcHandler):
+    """What is served, by path, and who says whether it is now."""
+
+    def __init__(
+        self, rpcs: Mapping[str, tuple[grpc.RpcMethodHandler[Any, Any], Door | None]]
+    ) -> None:
+        self._rpcs = rpcs
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return what answers a call, of which only the metadata has been read."""
+        found = self._rpcs.get(handler_call_details.method)
+        if found is None:
+            return None
+        rpc, door = found
+        refusal = door and door(handler_call_details.invocation_metadata)
+        return _refusing(refusal) if refusal else rpc
+
+
+@lru_cache(maxsize=64)
+def _refusing(error: MeshError) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return what answers with *error*, and reads nothing."""
+    status, message, trailing = error.status, error.message, _trailing(error)
+
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(status, message, trailing)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
 async def _abort(context: Any, error: MeshError) -> NoReturn:
-    details = to_status(error).SerializeToString()
-    trailing = ((STATUS_DETAILS, details), *pushback(error.retry_after_s))
-    await context.abort(error.status, error.message, trailing)
+    await context.abort(error.status, error.message, _trailing(error))
     raise AssertionError("abort always raises") from error
+
+
+def _trailing(error: MeshError) -> tuple[tuple[str, str | bytes], ...]:
+    details = to_status(error).SerializeToString()
+    return ((STATUS_DETAILS, details), *pushback(error.retry_after_s))
 
 
 def pushback(wait_s: float | None) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
 from ..discovery import Reach
+from ..errors import MeshError
 from ..metadata import ATTEMPT, DEGRADED, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
 from ..scope import degrade, scope
@@ -52,13 +53,21 @@ class Transport(Protocol):
         ...
 
 
+#: Says, by its metadata, why a call is not let in; None: it is.
+Door: TypeAlias = Callable[[Iterable[tuple[str, str | bytes]]], MeshError | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and what serves it: `unary` if it has one reply, else `stream`."""
+    """A method and what serves it: `unary` if it has one reply, else `stream`.
+
+    A transport that can refuse a call before it has read it asks the `door` first.
+    """
 
     method: Method
     unary: Handler | None = None
     stream: StreamHandler | None = None
+    door: Door | None = None
 
 
 #: What a server serves, by path.

@@ -19,7 +19,8 @@ from mesh.layers.criticality import HandOnCriticality
 from mesh.layers.identity import Authenticate, Identities, make_token
 from mesh.layers.limit import LimitConfig
 from mesh.layers.shed import Shed
-from mesh.metadata import CRITICALITY, TOKEN
+from mesh.layers.turns import SHARE_S
+from mesh.metadata import ATTEMPT, CRITICALITY, TOKEN
 from mesh.node import LOCAL
 from mesh.runtime.clock import Runtime
 from mesh.runtime.metrics import Metrics
@@ -29,6 +30,15 @@ from tests.support.echo import METHODS, READ, EchoReply, call_of, requests_of
 from tests.support.target import Target, forever
 
 ONE = LimitConfig(initial=1, least=1, most=1, critical_share=1.0, streams_max=1)
+
+
+class Late(VirtualClock):
+    """A clock that goes on while a handler holds the loop."""
+
+    behind_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.behind_s
 
 
 def shed(metrics: Metrics | None = None) -> Shed:
@@ -113,12 +123,6 @@ def test_what_operators_need_is_let_in_always(method: Method) -> None:
 
 
 def test_a_loop_that_is_behind_is_noticed() -> None:
-    class Late(VirtualClock):
-        behind_s = 0.0
-
-        def monotonic(self) -> float:
-            return super().monotonic() + self.behind_s
-
     async def scenario() -> None:
         clock = Late()
         layer = Shed(LimitConfig(), Runtime(clock=clock), Metrics())
@@ -176,3 +180,62 @@ async def test_what_is_called_matters_as_much_as_what_it_is_called_for(
     metadata = {CRITICALITY: given} if given else {}
     call = HandOnCriticality(own).prepare(call_of(READ, metadata=metadata))
     assert call.metadata.get(CRITICALITY) == sent
+
+
+def at_the_door(layer: Shed, **metadata: str) -> Overloaded | None:
+    door = layer.door(READ)
+    assert door
+    return door(metadata.items())
+
+
+def test_a_full_server_refuses_at_the_door_who_does_not_claim_to_be_critical() -> None:
+    async def scenario() -> None:
+        metrics = Metrics()
+        layer = shed(metrics)
+        assert at_the_door(layer) is None
+        first = asyncio.ensure_future(layer(forever)(call_of()))
+        await asyncio.sleep(0)
+        for rank in ("sheddable", "default"):
+            refusal = at_the_door(layer, **{CRITICALITY: rank})
+            assert refusal and refusal.retry_after_s == ONE.pushback_s
+            assert metrics.load.shed.labels(READ.full_name, rank)._value.get() == 1
+        again = at_the_door(layer, **{ATTEMPT: "2"})
+        assert again and (again.retry_after_s or 0.0) < 0.0
+        assert at_the_door(layer, **{CRITICALITY: "critical"}) is None, "that is to be proved"
+        first.cancel()
+
+    run_virtual(scenario())
+
+
+def test_what_operators_need_has_no_door() -> None:
+    layer = Shed(ONE, Runtime(), Metrics())
+    assert layer.door(replace(READ, service="mesh.saga.v1.SagaService")) is None
+
+
+def test_the_most_critical_have_their_turns_first() -> None:
+    async def scenario() -> None:
+        clock, served = Late(), list[str]()
+        layer = Shed(LimitConfig(), Runtime(clock=clock), Metrics())
+
+        async def busy(call: Call) -> Any:
+            clock.behind_s += SHARE_S
+            served.append(call.key)
+            return EchoReply()
+
+        async def call(key: str, rank: Criticality) -> None:
+            scope.set(Scope(criticality=rank))
+            await layer(busy)(call_of(key=key))
+
+        ranks = {
+            "first": Criticality.DEFAULT,
+            "sheddable": Criticality.SHEDDABLE,
+            "default": Criticality.DEFAULT,
+            "critical": Criticality.CRITICAL,
+        }
+        await call("first", Criticality.DEFAULT)
+        await asyncio.sleep(0)
+        await asyncio.gather(*(asyncio.ensure_future(call(*one)) for one in ranks.items()))
+        assert served == ["first", "critical", "first", "default", "sheddable"]
+        assert layer.limiter.under_way == 0
+
+    run_virtual(scenario())
