@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from mesh.runtime.clock import Runtime
-from mesh.storage.migrate import MIGRATIONS_TABLE, Migration, pending
+from mesh.storage.migrate import SEEN, TABLES, Migration, pending
 from mesh.storage.port import ForeignAwaitError, StorageError, Tx, Work, check_texts
 from mesh.storage.waiting import refuse
 
@@ -138,19 +138,17 @@ class SqlAlchemyStore:
 
     def _migrate(self, schema: Sequence[Migration]) -> None:
         with self._engine.begin() as connection:
-            connection.exec_driver_sql(MIGRATIONS_TABLE)
-            seen = {
-                row[0] for row in connection.exec_driver_sql("SELECT name FROM mesh_migrations")
-            }
-            for migration in pending(schema, "sqlite", seen):
+            for table in TABLES:
+                connection.exec_driver_sql(table)
+            seen = {row.name: row.sha256 for row in connection.exec_driver_sql(SEEN)}
+            for step in pending(schema, "sqlite", seen):
                 try:
-                    for statement in _statements(migration.sql):
+                    for statement in _statements(step.script):
                         connection.exec_driver_sql(statement)
+                    for note, params in step.notes:
+                        connection.exec_driver_sql(_numbered(note), params)
                 except DBAPIError as error:
-                    raise StorageError(f"{migration.name}: {error.orig}") from error
-                connection.exec_driver_sql(
-                    "INSERT INTO mesh_migrations (name) VALUES (?)", (migration.name,)
-                )
+                    raise StorageError(f"{step.name}: {error.orig}") from error
 
 
 def _drive(work: Work[T], tx: SqlAlchemyTx) -> T:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import apsw
 
-from .migrate import MIGRATIONS_TABLE, Migration, pending
+from .migrate import SEEN, TABLES, Migration, pending
 from .port import NotStoredError, StorageError
 
 #: A quoted text, in which a dollar is a dollar, or a parameter.
@@ -214,20 +214,22 @@ class SqliteFile:
         """Apply the migrations that this file has not seen, each in its own transaction.
 
         Raises:
-            StorageError: one of them fails; nothing of it is in.
+            StorageError: one of them fails, and nothing of it is in; or was edited since.
         """
-        self.control(MIGRATIONS_TABLE)
-        seen = {name for (name,) in self.writer.execute("SELECT name FROM mesh_migrations")}
-        for migration in pending(migrations, "sqlite", seen):
+        for table in TABLES:
+            self.control(table)
+        seen = dict(self.writer.execute(SEEN))
+        for step in pending(migrations, "sqlite", seen):
             self.control("BEGIN IMMEDIATE")
             try:
-                self.control(migration.sql)
-                self.writer.execute("INSERT INTO mesh_migrations VALUES (?1)", (migration.name,))
+                self.control(step.script)
+                for note, params in step.notes:
+                    self.writer.execute(translate(note), params)
                 self.control("COMMIT")
             except apsw.Error as error:
                 if self.writer.in_transaction:
                     self.control("ROLLBACK")
-                raise StorageError(f"{self._path}: {migration.name}: {error}") from error
+                raise StorageError(f"{self._path}: {step.name}: {error}") from error
 
 
 def write_anew(log: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from ...runtime.logs import log
-from ..migrate import MIGRATIONS_TABLE, Migration, pending
+from ..migrate import SEEN, TABLES, Migration, pending
 from ..port import StorageError
 from .database import Connection
 
@@ -59,12 +59,15 @@ async def _claim(connection: Connection, name: str) -> None:
 
 
 async def _migrate(connection: Connection, schema: Sequence[Migration]) -> None:
-    await connection.execute(MIGRATIONS_TABLE)
-    seen = {row[0] for row in await connection.fetch("SELECT name FROM mesh_migrations")}
-    for migration in pending(schema, "postgres", seen):
+    for table in TABLES:
+        await connection.execute(table)
+    seen = {row["name"]: row["sha256"] for row in await connection.fetch(SEEN)}
+    for step in pending(schema, "postgres", seen):
         try:
             async with connection.transaction():
-                await connection.execute(migration.sql)
-                await connection.execute("INSERT INTO mesh_migrations VALUES ($1)", migration.name)
+                if step.script:
+                    await connection.execute(step.script)
+                for note, params in step.notes:
+                    await connection.execute(note, *params)
         except asyncpg.PostgresError as error:
-            raise StorageError(f"{migration.name}: {error}") from error
+            raise StorageError(f"{step.name}: {error}") from error
