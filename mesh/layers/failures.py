@@ -9,7 +9,17 @@ from typing import Any
 import grpc
 
 from ..call import Call, Handler, Layer, StreamHandler
-from ..errors import DeadlineExceeded, Expired, Internal, MeshError, NotExecuted, Unavailable
+from ..errors import (
+    DeadlineExceeded,
+    Expired,
+    Internal,
+    MeshError,
+    NotExecuted,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    UndeclaredCall,
+)
 from ..metadata import CORRELATION_ID
 from ..runtime.cancelling import is_stopped
 from ..runtime.clock import Runtime
@@ -19,6 +29,9 @@ from ..status import from_rpc_error
 from ..storage.port import StorageError
 from .deadline import LATENCY_S, Overrun
 from .streams import Reading
+
+#: What a service is told that calls what it must not: however often it is asked again.
+_MAY_NOT = (Unauthenticated, PermissionDenied, UndeclaredCall)
 
 
 class Failures(Layer):
@@ -47,7 +60,9 @@ class Failures(Layer):
     def _told(self, call: Call, error: BaseException) -> MeshError:
         """What the caller is told."""
         if isinstance(error, MeshError):
-            return _behind(error) if error.of_call and isinstance(error, NotExecuted) else error
+            if not error.of_call or not isinstance(error, NotExecuted):
+                return error
+            return self._bug(call, error) if isinstance(error, _MAY_NOT) else _behind(error)
         if isinstance(error, grpc.RpcError):  # of a stock stub that a handler used
             failed = "a service behind this one failed"
             return Unavailable(failed, reason="DOWNSTREAM_FAILED", retry_after_s=_wait_s(error))

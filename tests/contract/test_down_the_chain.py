@@ -99,7 +99,7 @@ async def test_only_who_raised_it_was_not_allowed(row: Row, method: Method) -> N
     async def stream(call: Call, _: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield await refuse(call)
 
-    told = {row.leaf: "DOWNSTREAM_UNAVAILABLE", row.echoes[0]: "PERMISSION_DENIED"}
+    told = {row.leaf: "INTERNAL", row.echoes[0]: "PERMISSION_DENIED"}
     for echo, reason in told.items():
         echo.on_unary, echo.on_stream = refuse, stream
         with pytest.raises(MeshError) as caught:

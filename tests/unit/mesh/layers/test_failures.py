@@ -23,7 +23,9 @@ from mesh.errors import (
     NotFound,
     Outcome,
     PermissionDenied,
+    Unauthenticated,
     Unavailable,
+    UndeclaredCall,
 )
 from mesh.layers.failures import Failures
 from mesh.metadata import CORRELATION_ID, PUSHBACK, STATUS_DETAILS
@@ -154,6 +156,22 @@ async def test_only_a_call_that_the_handler_made_is_not_executed_behind_it(
     refused = NotFound("no such user")
     refused.of_call = READ.full_name
     assert await of(failures, refused) is refused
+
+
+@EITHER_KIND
+@pytest.mark.parametrize("denied", [Unauthenticated, PermissionDenied, UndeclaredCall])
+async def test_that_the_handler_may_not_make_a_call_is_a_bug_of_its_own(
+    failures: Failures, of: Any, denied: type[MeshError], caplog: pytest.LogCaptureFixture
+) -> None:
+    behind = denied("'order' lacks the role 'auditor'")
+    behind.of_call = READ.full_name
+    with caplog.at_level(logging.ERROR, "mesh"):
+        error = await of(failures, behind)
+    assert isinstance(error, Internal), "to ask again would not help"
+    assert "auditor" not in str(error)
+    [line] = [json.loads(record.message) for record in caplog.records]
+    assert "auditor" in line["exception"]
+    assert line["error_id"] == error.info["error_id"]
 
 
 @EITHER_KIND
