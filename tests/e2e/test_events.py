@@ -14,9 +14,9 @@ from tests.e2e import december
 from tests.e2e.system import System, running
 from tests.support.waiting import eventually
 
-ORDERS = 300
+ORDERS = 120
 MAILS_BETWEEN_KILLS = 5
-NOTIFICATION_KILLS, BROKER_KILLS = 5, 2
+NOTIFICATION_KILLS, BROKER_KILLS = 4, 2
 SETTLED_S = 90.0
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from pathlib import Path
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -18,16 +17,9 @@ from mesh.scope import Scope, scope
 from mesh.service import Context, Effect
 from mesh.storage.port import Store, Tx
 
-from .vault import ALICE, BOB, COUNT, PUT, TAKE, call, open_vault
+from .vault import ALICE, BOB, COUNT, PUT, TAKE, call
 
 Seen = list[tuple[Principal, str]]
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = open_vault(tmp_path)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -92,8 +92,8 @@ exec(open("fake.py").read().replace("signal.signal(signal.SIGTERM, stop)", ""))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's death")
-def test_the_next_one_waits_for_the_processes_of_one_that_was_killed(folder: Folder) -> None:
+def left_behind(folder: Folder) -> int | None:
+    """Kill a supervisor whose one process is slow to stop; return that one's id."""
     (folder.path / "slow.py").write_text(SLOW_TO_STOP)
     folder.process("slow", command=["{python}", "slow.py", "slow", "{slow}"])
     up = folder.up()
@@ -101,6 +101,12 @@ def test_the_next_one_waits_for_the_processes_of_one_that_was_killed(folder: Fol
     pid = folder.pid("slow")
     up.kill()
     up.wait()
+    return pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's death")
+def test_the_next_one_waits_for_the_processes_of_one_that_was_killed(folder: Folder) -> None:
+    pid = left_behind(folder)
     assert folder.mesh("ps").stdout.split() == ["slow", f"{pid}"]  # it is still there
     again = folder.up()
     folder.until_said("waiting until its processes have ended")
@@ -115,13 +121,7 @@ def test_the_next_one_waits_for_the_processes_of_one_that_was_killed(folder: Fol
 def test_processes_that_do_not_end_are_named_and_waiting_can_be_interrupted(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder.path / "slow.py").write_text(SLOW_TO_STOP)
-    folder.process("slow", command=["{python}", "slow.py", "slow", "{slow}"])
-    up = folder.up()
-    folder.until_said("1 processes serve")
-    pid = folder.pid("slow")
-    up.kill()
-    up.wait()
+    pid = left_behind(folder)
     waiting = folder.up()
     folder.until_said("waiting until")
     assert folder.stop(waiting) == EXIT_INTERRUPTED
