@@ -25,6 +25,8 @@ from ..call import Criticality
 
 #: The loop is looked at so often, while calls come.
 LOOK_S: Final = 0.01
+#: Below this the loop is only busy, not held.
+HELD_S: Final = 0.002
 #: Handlers have the loop for so long, together, before the door has it; and it for no longer.
 SHARE_S: Final = 0.02
 #: Nobody is at the door if nobody has come for so long: gRPC takes less from one call to the next.
@@ -84,7 +86,8 @@ class Turns:
     def _looked(self, since: float) -> None:
         held_s = self._now() - since
         self._behind(held_s)
-        self._held_s += held_s
+        if held_s >= HELD_S:
+            self._held_s += held_s
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the first in the line its turn, after the door has had its own."""

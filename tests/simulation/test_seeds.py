@@ -12,7 +12,7 @@ from mesh.testing.shrink import shrink
 from tests.simulation.shop import Shop
 
 #: How many seeds: more than each mutant is found in. `make simulate` runs any number.
-SEEDS = int(os.environ.get("SIMULATE_SEEDS", "500"))
+SEEDS = int(os.environ.get("SIMULATE_SEEDS", "2000"))
 #: What each fault must have met: any one of these, and of these, and so on.
 MOMENTS = (
     *(("GetUser",), ("QuoteOrder",), ("CreateOrder",), ("ReserveStock",), ("ChargePayment",)),
