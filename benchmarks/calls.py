@@ -23,13 +23,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from benchmarks.rounds import Work
 from mesh.api import channel
-from mesh.call import Call, Method, Principal, stack
+from mesh.call import Call, Method, Principal, door, stack
 from mesh.layers.identity import Identities, make_token
-from mesh.layers.shed import Shed
 from mesh.node import Node
 from mesh.runtime.metrics import Metrics
 from mesh.runtime.telemetry import Telemetry
-from mesh.server import ServerSettings, server_layers
+from mesh.server import server_layers
 from mesh.transport.grpc_server import GrpcServer
 from mesh.transport.port import Route
 from shop.order.v1 import order_pb2, order_pb2_grpc
@@ -107,10 +106,8 @@ async def layered(collector: str = "", sampled: float = 1.0) -> AsyncIterator[Wo
     async def get_order(call: Call) -> order_pb2.Order:
         return REPLY
 
-    own, settings = node.target(""), ServerSettings()
-    layers = server_layers(node, settings, own)
-    door = own.share(Shed, settings.limit).door(METHOD)
-    route = Route(METHOD, stack(*layers, around=get_order), door=door)
+    layers = server_layers(node)
+    route = Route(METHOD, stack(*layers, around=get_order), door=door(layers, METHOD))
     server = GrpcServer(node.runtime)
     server.add({METHOD.path: route})
     port = await server.start("127.0.0.1:0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -21,6 +21,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.trace import Span, get_current_span
+
+from .errors import MeshError
 
 
 class Kind(enum.Enum):
@@ -205,6 +207,10 @@ class Call(NamedTuple):
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Any]]
 StreamHandler: TypeAlias = Callable[[Call, AsyncIterator[Any]], AsyncIterator[Any]]
+#: Of a call that a server has not read yet, as gRPC has it.
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+#: Says why such a call is not let in; None: it is.
+Door: TypeAlias = Callable[[Metadata], MeshError | None]
 
 
 class Layer:
@@ -224,6 +230,10 @@ class Layer:
     def stream(self, inner: StreamHandler) -> StreamHandler:
         """Return a stream handler around *inner*."""
         return inner
+
+    def door(self, method: Method) -> Door | None:
+        """Return what a server asks before it reads a call of *method*, if it is to ask."""
+        return None
 
 
 class Prepare(Layer, ABC):
@@ -266,6 +276,11 @@ def stack(*layers: Layer, around: Handler) -> Handler:
     for layer in reversed(layers):
         handler = layer(handler)
     return handler
+
+
+def door(layers: Iterable[Layer], method: Method) -> Door | None:
+    """Return the door of the first of *layers* that has one for *method*."""
+    return next((found for layer in layers if (found := layer.door(method))), None)
 
 
 def stack_stream(*layers: Layer, around: StreamHandler) -> StreamHandler:

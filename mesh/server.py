@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .admin.service import admin_service, setting
-from .call import Call, Kind, Layer, Method, stack, stack_stream
+from .call import Call, Kind, Layer, Method, door, stack, stack_stream
 from .dial import dialled
 from .effects import Effects
 from .events.admin import dead_letter_service, read_model_service
@@ -152,8 +152,7 @@ class Application:
         return Context(self._clients, self.store, self._node.runtime, call, self.engine)
 
     def _route(self, service: Service[Any], method: Method) -> Route:
-        settings = self._settings(method)
-        layers = server_layers(self._node, settings, self._own)
+        layers = server_layers(self._node, self._settings(method), self._own)
         if method.kind is not Kind.UNARY_UNARY:
             streaming = with_context_stream(service.calls[method.path], self._context)
             return Route(method, stream=stack_stream(*layers, around=streaming))
@@ -165,5 +164,4 @@ class Application:
             handler = on_snapshot(service.rpcs[method.path], self.store)
         else:
             handler = in_transaction(service.rpcs[method.path], self.store)
-        door = self._own.share(Shed, settings.limit).door(method)
-        return Route(method, stack(*layers, around=handler), door=door)
+        return Route(method, stack(*layers, around=handler), door=door(layers, method))

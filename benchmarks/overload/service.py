@@ -14,10 +14,9 @@ from typing import Any
 
 import uvloop
 
-from mesh.call import Call, Principal, stack
+from mesh.call import Call, Principal, door, stack
 from mesh.layers.identity import Identities
 from mesh.layers.limit import LimitConfig
-from mesh.layers.shed import Shed
 from mesh.node import LOCAL, Node
 from mesh.server import ServerSettings, server_layers
 from mesh.transport.grpc_server import GrpcServer
@@ -54,11 +53,10 @@ async def serve(work: str, limit: LimitConfig) -> None:
     echo.on_unary = {"pool": pool, "cpu": cpu}[work]
     identities = Identities(SECRET, {PEER: Principal(PEER)}, anonymous=LOCAL)
     node = Node("service", identities=identities)
-    own = node.target("")
-    layers = server_layers(node, ServerSettings(limit=limit), own)
-    door = own.share(Shed, limit).door(READ)
+    layers = server_layers(node, ServerSettings(limit=limit))
+    route = Route(READ, stack(*layers, around=echo.unary), door=door(layers, READ))
     server = GrpcServer(node.runtime)
-    server.add({READ.path: Route(READ, stack(*layers, around=echo.unary), door=door)})
+    server.add({READ.path: route})
     print(await server.start("127.0.0.1:0"), flush=True)
     while await asyncio.to_thread(sys.stdin.readline):  # each asks how many calls were executed
         print(executed, flush=True)

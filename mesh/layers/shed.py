@@ -8,10 +8,20 @@ health service does not come by here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Any
 
-from ..call import Call, Criticality, Handler, Layer, Method, StreamHandler
+from ..call import (
+    Call,
+    Criticality,
+    Door,
+    Handler,
+    Kind,
+    Layer,
+    Metadata,
+    Method,
+    StreamHandler,
+)
 from ..errors import EXHAUSTED_S, Overloaded
 from ..metadata import ATTEMPT
 from ..runtime.clock import Runtime
@@ -24,8 +34,6 @@ from .turns import Turns
 
 #: The packages of the mesh's own services: sagas, dead letters, read models, administration.
 _OWN = "mesh."
-
-Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class Shed(Layer):
@@ -50,12 +58,12 @@ class Shed(Layer):
         self._shed.labels(method.full_name, inherited.criticality.value).inc()
         return self._refusal(first=inherited.attempt == 1)
 
-    def door(self, method: Method) -> Callable[[Metadata], Overloaded | None] | None:
-        """Return what says, before a call of *method* is read, why it is not let in; None: it is.
+    def door(self, method: Method) -> Door | None:
+        """Return what refuses unary calls for which there is no room.
 
-        It asks nobody who comes. Whoever claims to be critical has to prove it, further in.
+        It believes no claim to be critical, and refutes none: that is proved further in.
         """
-        if method.service.startswith(_OWN):
+        if method.kind is not Kind.UNARY_UNARY or method.service.startswith(_OWN):
             return None
         limiter, turns, now = self.limiter, self._turns, self._now
         first, again = self._refusal(first=True), self._refusal(first=False)

@@ -216,10 +216,8 @@ class SqliteFile:
         Raises:
             StorageError: one of them fails, and nothing of it is in; or was edited since.
         """
-        for table in TABLES:
-            self.control(table)
-        seen = dict(self.writer.execute(SEEN))
-        for step in pending(migrations, "sqlite", seen):
+        self.control("; ".join(TABLES))
+        for step in pending(migrations, "sqlite", dict(self.writer.execute(SEEN))):
             self.control("BEGIN IMMEDIATE")
             try:
                 self.control(step.script)

@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ..call import Call
+from ..call import Call, Door
 from ..errors import MeshError
 from ..layers.streams import Reading, nothing, only
 from ..metadata import PUSHBACK, STATUS_DETAILS
 from ..runtime.clock import Runtime
 from ..status import to_status
-from .port import Door, Route, Routes, answering, incoming
+from .port import Route, Routes, answering, incoming
 from .wire import WireConfig
 
 #: The longest wait that its header can say, in seconds: 2**31 - 1 milliseconds.
@@ -162,11 +162,11 @@ class _Rpcs(grpc.GenericRpcHandler):
             return None
         rpc, door = found
         refusal = door and door(handler_call_details.invocation_metadata)
-        return _refusing(refusal) if refusal else rpc
+        return refusing(refusal) if refusal else rpc
 
 
 @lru_cache(maxsize=64)
-def _refusing(error: MeshError) -> grpc.RpcMethodHandler[Any, Any]:
+def refusing(error: MeshError) -> grpc.RpcMethodHandler[Any, Any]:
     """Return what answers with *error*, and reads nothing."""
     status, message, trailing = error.status, error.message, _trailing(error)
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeAlias
 
-from ..call import NEVER, Call, Handler, Layer, Method, StreamHandler, stack, stack_stream
+from ..call import NEVER, Call, Door, Handler, Layer, Method, StreamHandler, stack, stack_stream
 from ..discovery import Reach
-from ..errors import MeshError
 from ..metadata import ATTEMPT, DEGRADED, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
 from ..scope import degrade, scope
@@ -51,10 +50,6 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
-
-
-#: Says, by its metadata, why a call is not let in; None: it is.
-Door: TypeAlias = Callable[[Iterable[tuple[str, str | bytes]]], MeshError | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 
 import grpc
 
-from ..call import Call, Layer, Method, stack, stack_stream
+from ..call import Call, Door, Layer, Method, door, stack, stack_stream
 from ..errors import MeshError
 from ..layers.streams import Reading, nothing, only
 from ..runtime.clock import Runtime
+from .grpc_server import refusing
 from .grpc_servicers import (
     Behaviour,
     Handlers,
@@ -40,17 +41,23 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._layers_of = layers_of
         self._runtime = runtime
         self._handlers = Handlers(self._around)
+        self._doors: dict[str, Door | None] = {}
         self._threaded = SyncServerInterceptor(layers_of, runtime)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the handler that the server has, with the layers around it."""
-        handler = await continuation(handler_call_details)
-        return self._handlers.of(handler, handler_call_details.method)
+        path = handler_call_details.method
+        handler = self._handlers.of(await continuation(handler_call_details), path)
+        asked = self._doors.get(path)
+        refusal = asked and asked(handler_call_details.invocation_metadata)
+        return refusing(refusal) if refusal else handler
 
     def _around(self, handler: Any, method: Method, behaviour: Behaviour) -> Any:
+        layers = self._layers_of(method)
+        self._doors[method.path] = door(layers, method)
         if not is_async(behaviour):
             return self._threaded.around(handler, method, behaviour)
-        layered = _Layered(method, behaviour, self._layers_of(method), self._runtime)
+        layered = _Layered(method, behaviour, layers, self._runtime)
         if method.server_streams:
             return with_behaviour(handler, method, layered.replies)
         return with_behaviour(

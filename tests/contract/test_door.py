@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
-from mesh.call import Method
+from mesh.call import Door, Layer, Method
 from mesh.errors import MeshError, Outcome, Overloaded
 from mesh.metadata import CORRELATION_ID
 from mesh.node import Node
-from tests.support.echo import CHAT, EchoRequest
+from mesh.runtime.clock import Runtime
+from mesh.transport.server_interceptors import ServerInterceptor
+from tests.support.echo import CHAT, READ, EchoReply, EchoRequest, EchoStub, stock_channel
 from tests.support.wire import FOUR, GrpcWire, send
 
 REFUSAL = Overloaded("not now", retry_after_s=7.0)
@@ -74,3 +77,40 @@ async def test_what_is_not_served_has_no_door(full: Full) -> None:
         await send(full.stub(address=full.address), CHAT)
     assert caught.value.code() is StatusCode.UNIMPLEMENTED
     assert full.came == []
+
+
+class Closed(Layer):
+    """Refuses at the door, and nowhere else."""
+
+    def door(self, method: Method) -> Door | None:
+        return lambda metadata: None if "pass" in dict(metadata) else REFUSAL
+
+
+@pytest.mark.parametrize("threaded", [False, True], ids=["coroutine", "thread"])
+async def test_stock_servers_have_the_door_of_their_layers(threaded: bool) -> None:
+    asked: list[str] = []
+
+    def read(request: EchoRequest, _: object) -> EchoReply:
+        asked.append(request.text)
+        return EchoReply(text=request.text)
+
+    async def read_async(request: EchoRequest, context: object) -> EchoReply:
+        return read(request, context)
+
+    rpc = grpc.unary_unary_rpc_method_handler(
+        read if threaded else read_async, EchoRequest.FromString, EchoReply.SerializeToString
+    )
+    server = grpc.aio.server(interceptors=[ServerInterceptor(lambda _: [Closed()], Runtime())])
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(READ.service, {READ.name: rpc}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with stock_channel(port) as channel:
+        stub = EchoStub(channel)
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError, match="not now"):
+                await stub.Read(EchoRequest(text="a"))
+        assert (await stub.Read(EchoRequest(text="b"), metadata=(("pass", "yes"),))).text == "b"
+    await server.stop(None)
+    assert asked == ["b"]

@@ -12,7 +12,7 @@ import pytest
 from grpc import StatusCode
 
 from mesh.call import Call, Criticality, Method, Principal
-from mesh.errors import Internal, Outcome, Overloaded
+from mesh.errors import Internal, MeshError, Outcome, Overloaded
 from mesh.layers.breaker import classify
 from mesh.layers.circuit import Result
 from mesh.layers.criticality import HandOnCriticality
@@ -182,7 +182,7 @@ async def test_what_is_called_matters_as_much_as_what_it_is_called_for(
     assert call.metadata.get(CRITICALITY) == sent
 
 
-def at_the_door(layer: Shed, **metadata: str) -> Overloaded | None:
+def at_the_door(layer: Shed, **metadata: str) -> MeshError | None:
     door = layer.door(READ)
     assert door
     return door(metadata.items())
@@ -207,9 +207,10 @@ def test_a_full_server_refuses_at_the_door_who_does_not_claim_to_be_critical() -
     run_virtual(scenario())
 
 
-def test_what_operators_need_has_no_door() -> None:
+def test_what_operators_need_and_streams_have_no_door() -> None:
     layer = Shed(ONE, Runtime(), Metrics())
     assert layer.door(replace(READ, service="mesh.saga.v1.SagaService")) is None
+    assert not any(layer.door(method) for method in METHODS if streams(method))
 
 
 def test_the_most_critical_have_their_turns_first() -> None:
