@@ -22,7 +22,6 @@ from .client import Policy
 from .dial import declared
 from .events.consumer import OUTSIDE_TIMEOUT_S
 from .layers.deadline import MARGIN_S
-from .saga.engine import DEADLINE_S
 from .service import Service
 
 #: One call of a method should come to no more calls of another one than this.
@@ -139,7 +138,8 @@ class Graph:
             if hop.method.path in service.effects:
                 yield self._hop(target, method, policy, None, NEVER, "effect", path)
             elif service.sagas:
-                yield self._hop(target, method, policy.once(), None, DEADLINE_S, "saga", path)
+                lasts_s = min(saga.deadline_s for saga in service.sagas)
+                yield self._hop(target, method, policy.once(), None, lasts_s, "saga", path)
             else:
                 waits_s = attempt_s(hop.method, hop.policy) - MARGIN_S
                 yield self._hop(target, method, policy, hop, waits_s, "", path)

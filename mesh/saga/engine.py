@@ -29,8 +29,6 @@ from .steps import Saga
 
 T = TypeVar("T")
 
-#: A saga that has not reached its pivot after this long is undone.
-DEADLINE_S = 600.0
 #: Sagas that one engine runs at a time; the others wait in the database for any engine.
 RUNNING_MAX = 1000
 #: Sagas that are claimed in one transaction.
@@ -85,7 +83,7 @@ class SagaEngine:
         if not self._flights.can_run(saga):
             raise DeclarationError(f"{saga.name} v{saga.version} is not among the service's sagas")
         row, span = self._new(saga, request, key)
-        expires = self._node.runtime.clock.monotonic() + DEADLINE_S
+        expires = self._node.runtime.clock.monotonic() + saga.deadline_s
         room = self._engine_id and len(self._flights) < RUNNING_MAX
         flight = self._flights.reserve(row.saga_id) if room else None
         try:
@@ -116,7 +114,7 @@ class SagaEngine:
             correlation_id=scope.get().correlation_id,
             traceparent=format_traceparent(span.get_span_context()) or current_traceparent(),
             created_at=now,
-            deadline_at=now + DEADLINE_S,
+            deadline_at=now + saga.deadline_s,
         )
         span.set_attribute("mesh.saga_id", row.saga_id)
         span.set_attribute("mesh.correlation_id", row.correlation_id)

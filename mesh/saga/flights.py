@@ -18,7 +18,6 @@ from ..metadata import CORRELATION_ID, TRACEPARENT
 from ..node import Node
 from ..runtime import beside
 from ..runtime.cancelling import is_stopped
-from ..runtime.clock import Clock
 from ..runtime.logs import log
 from ..scope import format_traceparent, inherit, parse_traceparent
 from ..storage.port import StorageError
@@ -127,9 +126,10 @@ class Flights:
         runtime = self._node.runtime
         for tries in itertools.count(1):
             try:
-                row = row or await self._read(saga_id, epoch)
-                if expires is None:
-                    expires = _expires(row, runtime.clock)
+                if row is None:
+                    row, left_s = await self._read(saga_id, epoch)
+                    expires = expires or runtime.clock.monotonic() + left_s
+                assert expires is not None  # whoever knows the row knows that too
                 if row.at_rest or await self._ended(row, expires):
                     return row
             except FencedError:
@@ -141,12 +141,15 @@ class Flights:
             await runtime.clock.sleep(self._backoff.delay_s(tries, runtime.random))
         raise AssertionError("unreachable")
 
-    async def _read(self, saga_id: str, epoch: int) -> SagaRow:
-        """Return what the journal knows of a saga that was claimed under *epoch*."""
-        row = await self._journal.open(saga_id)
+    async def _read(self, saga_id: str, epoch: int) -> tuple[SagaRow, float]:
+        """Return what the journal knows of a saga that was claimed under *epoch*; its time left.
+
+        What passed while nobody ran it counts, but it never has more than its whole time.
+        """
+        row, now = await self._journal.open(saga_id)
         if row is None or row.epoch != epoch:
             raise FencedError(saga_id)
-        return row
+        return row, min(row.deadline_at - row.created_at, row.deadline_at - now)
 
     async def _ended(self, row: SagaRow, expires: float) -> bool:
         """Run the saga; whether that was the end of it."""
@@ -191,12 +194,3 @@ class Flights:
         finally:
             otel_context.detach(token)
             span.end()
-
-
-def _expires(row: SagaRow, clock: Clock) -> float:
-    """Return when *row* is out of time, on the monotonic clock: the one on the wall may be set.
-
-    What passed while nobody ran it counts, but it never has more than its whole time.
-    """
-    whole_s = row.deadline_at - row.created_at
-    return clock.monotonic() + min(whole_s, row.deadline_at - clock.wall())

@@ -51,6 +51,8 @@ class Journal:
     ) -> SagaRow:
         """Insert *row* as *owner*'s, or return the saga that has its name and key already.
 
+        Its times become the database's: whoever takes it over may have another clock than ours.
+
         Raises:
             KeyExpired: that saga has ended so long ago that it was forgotten.
             SealError: that saga's request cannot be opened.
@@ -60,6 +62,8 @@ class Journal:
             request = self._seal.close(request, sealing.place(row.saga_id))
 
         async def work(tx: Tx) -> SagaRow:
+            ahead_s = tx.now() - row.created_at
+            row.created_at, row.deadline_at = tx.now(), row.deadline_at + ahead_s
             added = await tx.execute(
                 "INSERT INTO mesh_sagas (saga_id, name, version, key, request, state,"
                 " correlation_id, traceparent, created_at, updated_at, deadline_at, owner)"
@@ -147,16 +151,20 @@ class Journal:
 
         return await self._store.read(work)
 
-    async def open(self, saga_id: str) -> SagaRow | None:
-        """Return a saga with its steps, to run it.
+    async def open(self, saga_id: str) -> tuple[SagaRow | None, float]:
+        """Return a saga with its steps, to run it, and what the database's clock says.
 
         Raises:
             SealError: what is sealed in it cannot be opened.
         """
-        saga = await self.get(saga_id)
+
+        async def work(tx: Tx) -> tuple[SagaRow | None, float]:
+            return await read_saga(tx, saga_id), tx.now()
+
+        saga, now = await self._store.read(work)
         if saga:
             sealing.open_all(self._seal, saga)
-        return saga
+        return saga, now
 
     async def find(self, name: str, key: str) -> SagaRow | None:
         """Return the saga that its starter knows as *key*, with its steps."""

@@ -28,6 +28,9 @@ from ..dial import Remote
 if TYPE_CHECKING:
     import grpc
 
+#: How long a saga has until its pivot, unless it says something else, in seconds.
+DEADLINE_S = 600.0
+
 C = TypeVar("C")
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
@@ -191,22 +194,28 @@ class Saga(Generic[Req, C]):
     version: int
     function: Callable[[Steps, C, Req], Awaitable[None]]
     request_type: type[Req]
+    deadline_s: float = DEADLINE_S
 
 
 def saga(
-    *, version: int = 1, name: str = ""
+    *, version: int = 1, name: str = "", deadline_s: float = DEADLINE_S
 ) -> Callable[[Callable[[Steps, C, Req], Awaitable[None]]], Saga[Req, C]]:
     """Declare a saga, called *name* or as its function is.
 
     Raise *version* whenever its steps change, and keep the function of the old one, under the
     same name, until the last of its sagas has ended.
+
+    One that has not reached its pivot *deadline_s* seconds after it was started is undone.
     """
+    if deadline_s <= 0.0:
+        raise ValueError("deadline_s is more than 0")
 
     def declare(function: Callable[[Steps, C, Req], Awaitable[None]]) -> Saga[Req, C]:
         names = list(get_type_hints(function).items())
         request_type = names[2][1] if len(names) > 2 else None
         if not (isinstance(request_type, type) and issubclass(request_type, Message)):
             raise TypeError(f"{function.__name__}: its third parameter must be a message")
-        return Saga(name or function.__name__, version, function, cast("type[Req]", request_type))
+        kind = cast("type[Req]", request_type)
+        return Saga(name or function.__name__, version, function, kind, deadline_s)
 
     return declare

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import MeshError, Unavailable
-from mesh.saga.engine import DEADLINE_S
+from mesh.saga.steps import DEADLINE_S
 from mesh.testing.cluster import Faults
 from mesh.testing.loop import VirtualClock
 from mesh.testing.network import Message

@@ -17,7 +17,7 @@ from mesh.layers.deadline import MARGIN_S
 from mesh.layers.hedge import HedgeConfig
 from mesh.layers.retry import RetryPolicy
 from mesh.runtime.config import ConfigError
-from mesh.saga.engine import DEADLINE_S
+from mesh.saga.steps import DEADLINE_S, Steps, saga
 from mesh.service import Effect, Service, Subscriber
 from tests.support.echo import ADD, COUNT, DESCRIPTOR, READ, EchoRequest, EchoStub
 
@@ -94,8 +94,12 @@ def test_an_effect_goes_on_without_its_caller() -> None:
     assert (hop.owner, hop.arrive, hop.timeout_s) == ("effect", 3, 9.0)
 
 
-def test_a_step_is_sent_once_and_has_the_sagas_time() -> None:
-    service = replace(calling("b", "Read"), sagas=[object()])  # type: ignore[list-item]
+def test_a_step_is_sent_once_and_has_the_time_of_the_shortest_saga() -> None:
+    async def look(step: Steps, to: Any, it: EchoRequest) -> None:
+        """Do nothing."""
+
+    sagas = [saga(name="a")(look), saga(name="b", deadline_s=2 * DEADLINE_S)(look)]
+    service = replace(calling("b", "Read"), sagas=sagas)
     hop = last(graph({"a": service, "b": leaf()}).explain("a", READ))
     assert (hop.owner, hop.arrive, hop.waits_s) == ("saga", 1, DEADLINE_S)
 

@@ -11,11 +11,13 @@ from mesh.errors import Unavailable
 from mesh.saga import engine as engines
 from mesh.saga import saga
 from mesh.saga.engine import LOOK_S
-from mesh.saga.leases import RENEW_S
+from mesh.saga.leases import LEASE_S, RENEW_S
 from mesh.saga.records import SagaRow
+from mesh.saga.steps import DEADLINE_S
 from mesh.saga.v1.saga_pb2 import Saga
 from mesh.storage.port import StorageError
-from mesh.testing.loop import run_virtual
+from mesh.testing.loop import VirtualClock, run_virtual
+from shop.order.v1 import order_pb2 as order
 from tests.unit.mesh.saga.world import World, buy, kill, never, no, tell
 
 
@@ -42,6 +44,28 @@ def test_who_waits_elsewhere_hears_that_a_saga_is_parked(tmp_path: Path) -> None
         row = await world.another().wait(saga_id, 60)
         assert row.state == Saga.PARKED
         assert world.runtime.clock.monotonic() < 10
+
+    tell(tmp_path, story)
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+@pytest.mark.parametrize("wrong", ["who starts", "who takes over"])
+def test_engines_with_different_clocks_give_a_saga_the_same_time(
+    tmp_path: Path, wrong: str, ahead_s: float
+) -> None:
+    async def story(world: World) -> None:
+        engines = [world.another("a", ahead_s), world.another("b")]
+        first, second = engines if wrong == "who starts" else reversed(engines)
+        await first.resume()
+        world.to.charge.answers.append(never())
+        saga_id = await first.start(buy, order.GetOrderRequest(order_id="o"), "o")
+        await world.runtime.clock.sleep(1)
+        await kill(first)
+        await second.resume()
+        row = await second.wait(saga_id, 4 * LEASE_S)
+        assert row.state == Saga.COMPLETED
+        assert row.created_at == pytest.approx(VirtualClock.EPOCH_S, abs=1)
+        assert row.deadline_at == row.created_at + DEADLINE_S
 
     tell(tmp_path, story)
 

@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import Unavailable
 from mesh.saga import Branch, Steps, Undo, saga
-from mesh.saga.engine import DEADLINE_S
+from mesh.saga.steps import DEADLINE_S
 from mesh.saga.v1.saga_pb2 import Saga, SagaStep
 from mesh.testing.loop import run_virtual
 from shop.inventory.v1 import inventory_pb2 as inventory

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from mesh.call import NEVER
-from mesh.saga.engine import DEADLINE_S
+from mesh.errors import Unavailable
+from mesh.saga.steps import DEADLINE_S, saga
 from mesh.saga.v1.saga_pb2 import Saga
 from mesh.scope import scope
 from mesh.testing.loop import run_virtual
-from tests.unit.mesh.saga.world import FakeRemote, World, no
+from tests.unit.mesh.saga.world import FakeRemote, World, buy, no
 
 
 def watch(world: World, *names: str) -> dict[str, float]:
@@ -40,6 +41,23 @@ def test_a_step_ends_with_its_saga_until_the_pivot_and_then_takes_as_long_as_it_
     # Virtual time begins at 0.
     assert seen["reserve"] == seen["charge"] == pytest.approx(DEADLINE_S, abs=1.0)
     assert seen["confirm"] == seen["commit"] == NEVER
+
+
+def test_a_saga_says_itself_how_long_it_has(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path, [saga(name=buy.name, deadline_s=30.0)(buy.function)])
+        world.to.charge.answers.extend([Unavailable()] * 1000)
+        row = await world.run()
+        assert row.state == Saga.FAILED
+        assert row.deadline_at == row.created_at + 30.0
+        assert 30.0 <= world.runtime.clock.monotonic() < 60.0
+
+    run_virtual(story())
+
+
+def test_a_saga_has_some_time() -> None:
+    with pytest.raises(ValueError, match="deadline_s is more than 0"):
+        saga(deadline_s=0.0)
 
 
 def test_an_undo_takes_as_long_as_it_takes(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -118,9 +118,10 @@ class World:
         self.engine = self.another("first")
         self._up = False
 
-    def another(self, instance: str = "") -> SagaEngine:
-        """Return an engine on the same database."""
-        node = Node(runtime=self.runtime, instance=instance)
+    def another(self, instance: str = "", ahead_s: float = 0.0) -> SagaEngine:
+        """Return an engine on the same database; its own clock is *ahead_s* ahead of that one's."""
+        clock = VirtualClock(lambda: self.ahead_s + ahead_s)
+        node = Node(runtime=replace(self.runtime, clock=clock), instance=instance)
         return SagaEngine(node, self.store, self.sagas, self.to, self.remotes)
 
     async def up(self) -> int:
