@@ -44,6 +44,7 @@ class Shed(Layer):
         self._config = config
         self._now = runtime.clock.monotonic
         self._turns = Turns(self._now, self.limiter.lagged)
+        self._at_the_door = self._refusal(first=True), self._refusal(first=False)
         self._shed = metrics.load.shed
         metrics.load.concurrency_limit.set_function(lambda: self.limiter.limit)
         metrics.load.under_way.set_function(lambda: self.limiter.under_way + self.limiter.streams)
@@ -66,7 +67,7 @@ class Shed(Layer):
         if method.kind is not Kind.UNARY_UNARY or method.service.startswith(_OWN):
             return None
         limiter, turns, now = self.limiter, self._turns, self._now
-        first, again = self._refusal(first=True), self._refusal(first=False)
+        first, again = self._at_the_door  # never raised, so always the same
 
         def refused(metadata: Metadata) -> Overloaded | None:
             turns.came(now())
