@@ -71,7 +71,7 @@ class Shed(Layer):
 
         def refused(metadata: Metadata) -> Overloaded | None:
             turns.came(now())
-            if limiter.has_room(Criticality.SHEDDABLE):
+            if limiter.has_room_for_all:
                 return None
             said = {name: value for name, value in metadata if isinstance(value, str)}
             claimed = criticality_in(said)

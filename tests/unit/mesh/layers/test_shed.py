@@ -240,3 +240,24 @@ def test_the_most_critical_have_their_turns_first() -> None:
         assert layer.limiter.under_way == 0
 
     run_virtual(scenario())
+
+
+def test_to_be_asked_at_the_door_uses_none_of_the_room() -> None:
+    """A limit that is far away stays as it is, however little of it is for sheddable calls."""
+
+    async def scenario() -> None:
+        config = LimitConfig(initial=100, sheddable_share=0.05)
+        layer = Shed(config, Runtime(clock=VirtualClock()), Metrics())
+
+        async def slow(_: Call) -> Any:
+            await asyncio.sleep(config.window_s)
+            return EchoReply()
+
+        for _ in range(3):
+            calls = [asyncio.ensure_future(layer(slow)(call_of())) for _ in range(20)]
+            await asyncio.sleep(0)
+            assert at_the_door(layer) is None
+            await asyncio.gather(*calls)
+        assert layer.limiter.limit == config.initial
+
+    run_virtual(scenario())
