@@ -278,14 +278,14 @@ def stack(*layers: Layer, around: Handler) -> Handler:
     return handler
 
 
-def door(layers: Iterable[Layer], method: Method) -> Door | None:
-    """Return the door of the first of *layers* that has one for *method*."""
-    return next((found for layer in layers if (found := layer.door(method))), None)
-
-
 def stack_stream(*layers: Layer, around: StreamHandler) -> StreamHandler:
     """The same for streams."""
     handler = around
     for layer in reversed(layers):
         handler = layer.stream(handler)
     return handler
+
+
+def door(layers: Iterable[Layer], method: Method) -> Door | None:
+    """Return the door of the first of *layers* that has one for *method*."""
+    return next((found for layer in layers if (found := layer.door(method))), None)

@@ -128,7 +128,8 @@ class Flights:
             try:
                 if row is None:
                     row, left_s = await self._read(saga_id, epoch)
-                    expires = expires or runtime.clock.monotonic() + left_s
+                    if expires is None:
+                        expires = runtime.clock.monotonic() + left_s
                 assert expires is not None  # whoever knows the row knows that too
                 if row.at_rest or await self._ended(row, expires):
                     return row
