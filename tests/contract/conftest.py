@@ -13,18 +13,15 @@ from tests.support.wire import GrpcWire, MemoryWire, Wire
 
 @pytest.fixture(params=[GrpcWire, MemoryWire], ids=["grpc", "memory"])
 async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
-    wire: Wire = request.param(Node())
-    wire.address = await wire.serve(wire.routes())
-    with socket.socket() as taken:  # bound, and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        wire.nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
-        yield wire
-        await wire.close()
+    opened: Wire = request.param(Node())
+    async with opened as wire:
+        with socket.socket() as taken:  # bound, and nobody listens
+            taken.bind(("127.0.0.1", 0))
+            wire.nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
+            yield wire
 
 
 @pytest.fixture
 async def grpc_wire() -> AsyncIterator[GrpcWire]:
-    wire = GrpcWire(Node())
-    wire.address = await wire.serve(wire.routes())
-    yield wire
-    await wire.close()
+    async with GrpcWire(Node()) as wire:
+        yield wire

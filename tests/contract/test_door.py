@@ -39,10 +39,8 @@ class Full(GrpcWire):
 
 @pytest.fixture
 async def full() -> AsyncIterator[Full]:
-    wire = Full(Node())
-    wire.address = await wire.serve(wire.routes())
-    yield wire
-    await wire.close()
+    async with Full(Node()) as wire:
+        yield wire
 
 
 @FOUR

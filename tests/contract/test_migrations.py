@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mesh.storage.migrate import Migration
-from mesh.storage.port import StorageError, Store, Tx
+from mesh.storage.port import StorageError
+from tests.contract.test_store import COINS, coins
 from tests.support.databases import Database
-
-COINS = Migration(
-    "0001_coins.sql", "CREATE TABLE coins (owner TEXT PRIMARY KEY, amount BIGINT NOT NULL)"
-)
-
-
-async def coins(store: Store) -> dict[str, int]:
-    async def work(tx: Tx) -> dict[str, int]:
-        return dict(await tx.execute("SELECT owner, amount FROM coins ORDER BY owner"))
-
-    return await store.read(work)
 
 
 async def test_each_migration_is_applied_once_and_in_order(database: Database) -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -60,11 +60,10 @@ async def upgrade(folder: Path, system: System) -> None:
     async with Databases(system) as databases:
         for service, versions, how in STEPS:
             configure(folder, versions)
-            if how == signal.SIGKILL:  # some of what runs now are to be left to another
-                with system.frozen(HOLDS_UP):
+            with ExitStack() as held:
+                if how == signal.SIGKILL:  # some of what runs now are to be left to another
+                    held.enter_context(system.frozen(HOLDS_UP))
                     await until(partial(_enough_run, databases, 1 if versions else 2))
-                    await asyncio.to_thread(replace, system, service, how)
-            else:
                 await asyncio.to_thread(replace, system, service, how)
 
 

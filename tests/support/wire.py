@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -57,6 +57,13 @@ class Wire(ABC):
 
         self.echo.on_unary = answer
         self.echo.on_stream = stream
+
+    async def __aenter__(self) -> Self:
+        self.address = await self.serve(self.routes())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     @abstractmethod
     async def serve(self, routes: Routes) -> str:

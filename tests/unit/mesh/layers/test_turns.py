@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
@@ -42,13 +42,10 @@ class Server:
         return "".join(name for name, _ in self.began)
 
 
-def run(scenario: Callable[[Server], Awaitable[Any]]) -> Server:
-    async def with_server() -> Server:
-        server = Server()
-        await scenario(server)
-        return server
-
-    return run_virtual(with_server())
+def run(scenario: Callable[[Server], Coroutine[Any, Any, None]]) -> Server:
+    server = Server()
+    run_virtual(scenario(server))
+    return server
 
 
 async def hold(server: Server) -> None:
@@ -151,8 +148,4 @@ def test_on_a_thread_without_a_loop_nobody_waits() -> None:
         await asyncio.to_thread(step)
         assert told == ["returned"]
 
-    async def with_server() -> None:
-        server = Server()
-        await scenario(server)
-
-    asyncio.run(with_server())
+    asyncio.run(scenario(Server()))
