@@ -15,8 +15,9 @@ without a function fails at start, so that a service which starts serves its who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -200,7 +201,7 @@ class Service(Generic[C]):
             if topic in self.subscribers:
                 raise DeclarationError(f"{topic} has two functions")
             for part in filter(None, (function, outside)):
-                wanted = get_type_hints(part).get("event")
+                wanted = _hints(part).get("event")
                 if wanted is not event_type:
                     raise DeclarationError(f"{topic}: event must be {event_type}, got {wanted}")
             self.subscribers[topic] = Subscriber(event_type, function, outside)
@@ -233,8 +234,14 @@ class Service(Generic[C]):
         return method
 
 
+@lru_cache(maxsize=1024)
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the types of *function*. They are text, to be compiled: dear for who starts often."""
+    return get_type_hints(function)
+
+
 def _check(method: Method, function: Callable[..., Any], returns: Any = None) -> None:
-    hints = get_type_hints(function)
+    hints = _hints(getattr(function, "__func__", function))
     client_streams, server_streams = method.kind.value
     expected = {
         "request": _many(method.request_type) if client_streams else method.request_type,
