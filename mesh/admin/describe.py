@@ -27,7 +27,7 @@ def status(node: Node, own: Target, settings: Iterable[pb.Setting]) -> pb.GetSta
     for target in [*node.targets.values()]:
         _add(found, target)
     limits = [int(shed.limiter.limit) for shed in own.shared.values() if isinstance(shed, Shed)]
-    found.concurrency_limit = max(limits, default=0)
+    found.concurrency_limit = sum(limits)
     for method, (fault, left_s) in sorted(node.faults.left().items()):
         found.faults.add(
             method=method,

@@ -91,6 +91,22 @@ def test_a_full_server_refuses_and_cancelled_or_failed_calls_leave_room(method: 
     run_virtual(scenario())
 
 
+def test_the_gauges_show_all_limits_of_a_server_together() -> None:
+    """Methods with settings of their own have a limit of their own."""
+
+    async def scenario() -> None:
+        metrics = Metrics()
+        layers = [shed(metrics), shed(metrics), shed(metrics)]
+        calls = [asyncio.ensure_future(layer(forever)(call_of(READ))) for layer in layers[1:]]
+        await asyncio.sleep(1.0)
+        value = metrics.registry.get_sample_value
+        assert (value("mesh_concurrency_limit"), value("mesh_calls_under_way")) == (3, 2)
+        for call in calls:
+            call.cancel()
+
+    run_virtual(scenario())
+
+
 def test_who_was_refused_before_is_told_not_to_come_again() -> None:
     async def scenario() -> None:
         layer = shed()
