@@ -1,4 +1,4 @@
-"""The transports, each with an echo service behind it."""
+"""The transports, each with an echo service behind it, and a store with coins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesh.node import Node
+from mesh.storage.port import Store
+from tests.support.coins import COINS
+from tests.support.databases import Database
 from tests.support.wire import GrpcWire, MemoryWire, Wire
 
 
@@ -25,3 +28,10 @@ async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
 async def grpc_wire() -> AsyncIterator[GrpcWire]:
     async with GrpcWire(Node()) as wire:
         yield wire
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    store = await database.open([COINS])
+    yield store
+    await store.close()

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.storage.migrate import Migration
 from mesh.storage.port import StorageError
-from tests.contract.test_store import COINS, coins
+from tests.support.coins import COINS, coins
 from tests.support.databases import Database
 
 

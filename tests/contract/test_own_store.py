@@ -20,7 +20,9 @@ from mesh.storage.migrate import Migration, own_migrations
 from mesh.storage.port import Store, Tx
 from mesh.testing.loop import run_virtual
 from tests.contract.test_store import *  # noqa: F403  # the suite, on the database below
-from tests.contract.test_store import COINS
+from tests.contract.test_store_statements import *  # noqa: F403
+from tests.contract.test_store_work import *  # noqa: F403
+from tests.support.coins import COINS
 from tests.support.echo import ADD, EchoReply, EchoRequest, call_of
 from tests.unit.mesh.saga.world import World, no
 
