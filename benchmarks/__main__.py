@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import logging
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from typing import Any
 import uvloop
 
 from benchmarks import calls, cancel, spans
-from benchmarks.rounds import Sample, interleave, ratio
+from benchmarks.machine import machine
+from benchmarks.rounds import Sample, Summary, interleave, ratio, summary
 from tests.support.relay import HOPS
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,6 +47,7 @@ def main() -> int:
     """Run the benchmark of calls."""
     options = parser().parse_args()
     logging.getLogger("mesh").setLevel(logging.ERROR)
+    facts = machine(RESULTS)
     collector = subprocess.Popen(
         [
             *(sys.executable, "-m", "observability.trace_store"),
@@ -62,10 +63,15 @@ def main() -> int:
     finally:
         collector.terminate()
         collector.wait()
-    figures = [*report(samples), report_cancel(cancelled_ms)]
+    variants = report_variants(samples)
+    figures = [*report_ratios(samples), report_cancel(cancelled_ms)]
     if options.keep:
-        machine = {"machine": platform.machine(), "python": platform.python_version()}
-        document = {**machine, "rounds": options.rounds, "figures": figures}
+        document = {
+            "machine": facts,
+            "rounds": options.rounds,
+            "variants": {name: asdict(found) for name, found in variants.items()},
+            "figures": figures,
+        }
         (RESULTS / "calls.json").write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
@@ -81,14 +87,21 @@ async def measure(rounds: int, count: int) -> dict[str, list[Sample]]:
         return await interleave(variants | spans.variants(), rounds, count, progress)
 
 
-def report(samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
-    """Print the tables; return the ratios."""
+def report_variants(samples: dict[str, list[Sample]]) -> dict[str, Summary]:
+    """Print what each variant costs; return it."""
     print("\r\033[K", end="", file=sys.stderr)
+    found = {name: summary(taken) for name, taken in samples.items()}
+    print(f"{'variant':24}{'CPU us a call':>14}{'calls a s':>11}{'p50 us':>9}{'p99 us':>9}")
+    for name, one in found.items():
+        print(f"{name:24}{one.cpu_us:14.0f}{one.calls_per_s:11.0f}", end="")
+        known = one.p50_us is not None
+        print(f"{one.p50_us:9.0f}{one.p99_us:9.0f}" if known else "")
+    return found
+
+
+def report_ratios(samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
+    """Print what one variant costs of another; return the ratios."""
     cpu = {name: [sample.cpu_us for sample in taken] for name, taken in samples.items()}
-    print(f"{'variant':24}{'CPU us a call':>14}{'us a call':>12}")
-    for name, taken in samples.items():
-        wall = statistics.median(sample.wall_us for sample in taken)
-        print(f"{name:24}{statistics.median(cpu[name]):14.0f}{wall:12.0f}")
     print(f"\n{'CPU ratio':48}{'median':>8}{'95% interval':>16}{'target':>9}")
     figures = []
     for name, against, target in TARGETS:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -122,12 +123,17 @@ async def layered(collector: str = "", sampled: float = 1.0) -> AsyncIterator[Wo
 
 
 def _concurrently(call: Callable[..., Awaitable[Any]]) -> Work:
-    async def work(calls: int) -> None:
+    async def work(calls: int) -> Sequence[float]:
+        took_s: list[float] = []
+
         async def some() -> None:
             for _ in range(calls // CONCURRENT):
+                began = time.perf_counter()
                 await call(REQUEST, timeout=10)
+                took_s.append(time.perf_counter() - began)
 
         await asyncio.gather(*(some() for _ in range(CONCURRENT)))
+        return took_s
 
     return work
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
@@ -41,11 +41,11 @@ def variants() -> dict[str, Work]:
     }
 
 
-def _many(tracer: Tracer, send: Callable[[], None]) -> Callable[[int], Awaitable[None]]:
+def _many(tracer: Tracer, send: Callable[[], None]) -> Work:
     runtime = Runtime()
     ids = [runtime.new_id() for _ in range(BATCH)]  # each call has another
 
-    async def work(spans: int) -> None:
+    async def work(spans: int) -> Sequence[float]:
         for number in range(spans):
             attributes = {
                 "rpc.system.name": "grpc",
@@ -58,5 +58,6 @@ def _many(tracer: Tracer, send: Callable[[], None]) -> Callable[[int], Awaitable
             span.end()
             if number % BATCH == BATCH - 1:
                 send()
+        return ()
 
     return work

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.events.flow import Flow, Outcome, StalledError
-from benchmarks.sagas.machine import machine
+from benchmarks.machine import machine
 from benchmarks.sagas.report import keep
 from replay.progress import Progress
 from tests.support.brokers import BROKERS, REAL

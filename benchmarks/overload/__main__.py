@@ -9,8 +9,8 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.machine import machine
 from benchmarks.overload.load import Load, Phase
-from benchmarks.sagas.machine import machine
 from benchmarks.sagas.report import RESULTS, keep
 from mesh.layers.throttle import ThrottleConfig
 from mesh.runtime.tied import tied

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from benchmarks.sagas import crash, finished, report
 from benchmarks.sagas.compare import TRIALS, compare
 from benchmarks.sagas.contestants import CONTESTANTS, Ground
-from benchmarks.sagas.machine import machine
 from benchmarks.sagas.processes import ROOT, ProcessError
 from replay.progress import Progress
 

