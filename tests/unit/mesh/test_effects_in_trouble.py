@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from mesh.call import Handler
 from mesh.errors import KeyInFlight
 from mesh.execution import in_transaction
-from mesh.runtime.metrics import Metrics
 from mesh.storage.port import Store, Tx
 
 from .bank import Bank, Clock, Till
 from .vault import PUT, TAKE, call, coins, number, rows
-
-ROOT = Path(__file__).resolve().parents[3]
-ALERTS = ROOT / "observability" / "alerts" / "effects.yml"
 
 
 async def leave_one_open(store: Store, bank: Bank) -> None:
@@ -58,14 +52,6 @@ async def test_an_open_effect_without_code_is_told_and_stays(
     assert (line["level"], line["method"], line["effects"]) == ("error", PUT.path, 1)
     assert len(await rows(store, "SELECT key FROM mesh_effects")) == 1
     assert bank.applied == {}
-
-
-def test_there_is_an_alert_on_it() -> None:
-    metrics = {metric.name for metric in Metrics().registry.collect()}
-    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
-    (alert,) = group["rules"]
-    assert alert["expr"].split()[0] in metrics
-    assert (ROOT / alert["annotations"]["runbook"]).exists()
 
 
 async def test_even_if_its_contract_is_gone_too(store: Store) -> None:

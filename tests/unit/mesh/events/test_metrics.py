@@ -1,32 +1,14 @@
-"""What a process tells of its events, and the alerts on it."""
+"""What a process tells of its events."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import yaml
-
 from mesh.events.consumer import OBSERVE_S
-from mesh.runtime.metrics import Metrics
 from mesh.testing.loop import run_virtual
 from tests.support.things import thing
 
 from .world import World
-
-ROOT = Path(__file__).resolve().parents[4]
-ALERTS = ROOT / "observability" / "alerts" / "events.yml"
-RUNBOOK = (ROOT / "docs" / "events.md").read_text()
-
-
-def test_alerts_are_on_metrics_that_there_are_and_that_the_page_explains() -> None:
-    metrics = {metric.name for metric in Metrics().registry.collect()}
-    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
-    for alert in group["rules"]:
-        (named,) = re.findall(r"mesh_\w+", alert["expr"])
-        assert named in metrics
-        assert f"| `{named}` |" in RUNBOOK
-        assert alert["annotations"]["runbook"] == "docs/events.md"
 
 
 def test_each_subscription_of_a_process_has_its_own_until_it_ends(tmp_path: Path) -> None:
