@@ -18,22 +18,26 @@ _END = object()
 
 
 class Attempts:
-    """A call's carrier: how attempts are made, and the one that is under way or was the last."""
+    """A call's carrier: how attempts are made, and the one that began last."""
 
     def __init__(self, continuation: Any, details: Any) -> None:
         self._continuation = continuation
+        self._answered: list[tuple[Any, Any]] = []
         self.details = details
         self.rpc: Any = None
-        self.reply: Any = None
 
     async def start(self, details: Any, request: Any) -> Any:
         """Begin an attempt."""
         self.rpc = await self._continuation(details, request)
         return self.rpc
 
+    def answered(self, rpc: Any, reply: Any) -> None:
+        """Note that *rpc* brought *reply*; of two attempts under way, both may."""
+        self._answered.append((reply, rpc))
+
     def call_of(self, reply: Any) -> Any:
         """Return gRPC's own call that brought *reply*; *reply* if a layer made it."""
-        return self.rpc if reply is self.reply else reply
+        return next((rpc for brought, rpc in self._answered if brought is reply), reply)
 
 
 class _WorkingCall(grpc.aio.Call):

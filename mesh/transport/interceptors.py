@@ -49,7 +49,8 @@ class _Continue:
     async def unary(self, call: Call) -> Any:
         rpc = await self._start(call, call.request)
         try:
-            reply = call.carrier.reply = await rpc
+            reply = await rpc
+            call.carrier.answered(rpc, reply)
             await note_answer(rpc)
             return reply
         except grpc.aio.AioRpcError as error:
