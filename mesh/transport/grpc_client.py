@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from ..call import Call
+from ..call import Call, Method
 from ..discovery import Reach
 from ..layers.streams import Requests
 from ..runtime.clock import Runtime
@@ -74,32 +74,58 @@ async def note_answer(rpc: Any) -> None:
         answered(await rpc.initial_metadata() or ())
 
 
+class _Connection:
+    """A channel to an address, and how many calls are under way on it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.under_way = 0
+        self._remotes: dict[str, Any] = {}
+
+    def remote(self, method: Method) -> Any:
+        """Return what sends calls of *method*."""
+        remote = self._remotes.get(method.path)
+        if remote is None:
+            remote = self._remotes[method.path] = getattr(self.channel, method.kind.name.lower())(
+                method.path,
+                request_serializer=method.request_type.SerializeToString,
+                response_deserializer=method.reply_type.FromString,
+            )
+        return remote
+
+
 class GrpcTransport:
-    """Sends calls over the network."""
+    """Sends calls over the network.
+
+    Clients may share one. An address that one of them forgets is left when nobody has a call under
+    way there any more.
+    """
 
     def __init__(self, runtime: Runtime, options: tuple[tuple[str, Any], ...] = OPTIONS) -> None:
         self._now = runtime.clock.monotonic
         self._options = options
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._connections: dict[str, _Connection] = {}
         self._watches: dict[str, grpc.aio.Channel] = {}
+        self._forgotten: set[_Connection] = set()
         self._closing: set[asyncio.Future[None]] = set()
-        self._callables: dict[tuple[str, str], Any] = {}
 
     async def unary(self, call: Call) -> Any:
         """Send over the address's channel."""
-        sent = self._send(call, call.request)
+        connection, sent = self._send(call, call.request)
         try:
             reply = await sent
             await note_answer(sent)
             return reply
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
+        finally:
+            self._end(connection)
 
     async def stream(self, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Send over the address's channel; leaving the stream cancels the call."""
         sends = call.method.client_streams
         async with Requests(requests) as given:
-            sent = self._send(call, given if sends else call.request)
+            connection, sent = self._send(call, given if sends else call.request)
             if sends:
                 heed_early_status(sent)
             try:
@@ -118,6 +144,7 @@ class GrpcTransport:
                 raise from_rpc_error(error) from None
             finally:
                 sent.cancel()
+                self._end(connection)
 
     def reach(self, address: str) -> Reach:
         """Return how the server is; from now on its health is watched."""
@@ -126,8 +153,8 @@ class GrpcTransport:
             options = tuple({**dict(self._options), **dict(WATCHED)}.items())
             watch = self._watches[address] = grpc.aio.insecure_channel(address, options=options)
         health = watch.get_state(try_to_connect=True)
-        channel = self._channels.get(address)
-        ours = channel.get_state(try_to_connect=health is _CONNECTED) if channel else None
+        to = self._connections.get(address)
+        ours = to.channel.get_state(try_to_connect=health is _CONNECTED) if to else None
         if health is _CONNECTED:
             return Reach.FAILING if ours in _BROKEN else Reach.READY
         if health in _BROKEN:
@@ -135,41 +162,47 @@ class GrpcTransport:
         return Reach.UNTRIED
 
     def forget(self, address: str) -> None:
-        """Close the address's channels."""
-        self._callables = {key: c for key, c in self._callables.items() if key[0] != address}
-        for channels in (self._channels, self._watches):
-            if channel := channels.pop(address, None):
-                closing = asyncio.ensure_future(channel.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+        """Close the address's channels, as soon as no call is under way there."""
+        if watch := self._watches.pop(address, None):
+            self._close(watch)
+        if connection := self._connections.pop(address, None):
+            self._forgotten.add(connection)
+            self._leave(connection)
 
     async def close(self) -> None:
         """Close all channels."""
-        for channel in (*self._channels.values(), *self._watches.values()):
+        connections = (*self._connections.values(), *self._forgotten)
+        self._forgotten.clear()
+        for channel in (*(one.channel for one in connections), *self._watches.values()):
             await channel.close()
         await asyncio.gather(*self._closing)
 
-    def _send(self, call: Call, request: Any) -> Any:
-        key = (call.address, call.method.path)
-        send = self._callables.get(key)
-        if send is None:
-            send = self._callables[key] = self._open(call)
-        return send(
+    def _end(self, connection: _Connection) -> None:
+        connection.under_way -= 1
+        if connection in self._forgotten:
+            self._leave(connection)
+
+    def _leave(self, connection: _Connection) -> None:
+        if not connection.under_way:
+            self._forgotten.discard(connection)
+            self._close(connection.channel)
+
+    def _close(self, channel: grpc.aio.Channel) -> None:
+        closing = asyncio.ensure_future(channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _send(self, call: Call, request: Any) -> tuple[_Connection, Any]:
+        connection = self._connections.get(call.address)
+        if connection is None:
+            channel = grpc.aio.insecure_channel(call.address, options=self._options)
+            connection = self._connections[call.address] = _Connection(channel)
+        sent = connection.remote(call.method)(
             request,
             timeout=remaining_s(call, self._now()),
             metadata=_Entries(
                 outgoing_with(call, call.carrier) if call.carrier else outgoing(call)
             ),
         )
-
-    def _open(self, call: Call) -> Any:
-        channel = self._channels.get(call.address)
-        if channel is None:
-            channel = grpc.aio.insecure_channel(call.address, options=self._options)
-            self._channels[call.address] = channel
-        method = call.method
-        return getattr(channel, method.kind.name.lower())(
-            method.path,
-            request_serializer=method.request_type.SerializeToString,
-            response_deserializer=method.reply_type.FromString,
-        )
+        connection.under_way += 1
+        return connection, sent

@@ -205,6 +205,5 @@ async def test_an_address_that_is_forgotten_is_connected_no_more() -> None:
             await two.stub.Add(EchoRequest())
         first, second = (one.address for one in two.replicas)
         two.transport.forget(first)
-        assert {*two.transport._channels} == {*two.transport._watches} == {second}
-        assert {address for address, _ in two.transport._callables} == {second}
+        assert {*two.transport._connections} == {*two.transport._watches} == {second}
         await two.stub.Add(EchoRequest())  # asked for again, it is opened again
