@@ -27,8 +27,8 @@ from .port import Bus, BusError, Event, Subscription
 #: Answers, of one event, after which it is dead; silence is not counted.
 ATTEMPTS_MAX = 10
 BACKOFF = Backoff(base_s=0.2, max_s=WAIT_MAX_S)
-#: How long the outside part of one attempt may take.
-OUTSIDE_TIMEOUT_S = 60.0
+#: How long the outside part of one attempt may take; what is left of the wait is for its commit.
+OUTSIDE_TIMEOUT_S = WAIT_MAX_S - 15.0
 #: The inbox is looked at this often at least: an operator or a replica may have changed it.
 POLL_S = 1.0
 OBSERVE_S = 5.0
@@ -139,16 +139,21 @@ class Consumer:
 
     async def _work(self) -> None:
         """Work on what is kept, one event of each aggregate at a time."""
+        claims = any(subscriber.outside for subscriber in self._subscribers.values())
+        orphaned = claims and not self._store.shared  # whoever has claimed something is dead
         while True:
             self._wake.clear()
             delay_s: float | None = POLL_S
             try:
+                if orphaned:
+                    await self._store.write(self.inbox.let_go)
+                    orphaned = False
                 due, delay_s = await self._store.read(self._due)
             except StorageError as error:
                 log.error("the inbox cannot be read", error=str(error))
                 due = []
             for kept in due:
-                self._begin(kept.event, kept.attempts)
+                self._begin(kept)
             try:
                 async with asyncio.timeout(min(POLL_S, POLL_S if delay_s is None else delay_s)):
                     await self._wake.wait()
@@ -158,11 +163,11 @@ class Consumer:
     async def _due(self, tx: Tx) -> tuple[list[Kept], float | None]:
         return await self.inbox.due(tx, self._at_once + len(self._working))
 
-    def _begin(self, event: Event, attempts: int) -> None:
-        key = (event.topic, event.aggregate)
+    def _begin(self, kept: Kept) -> None:
+        key = (kept.event.topic, kept.event.aggregate)
         if key in self._working or len(self._working) >= self._at_once:
             return
-        task = beside.begin(self._again(event, attempts))
+        task = beside.begin(self._again(kept))
         self._working[key] = task
 
         def ended(_: asyncio.Task[None]) -> None:
@@ -171,32 +176,44 @@ class Consumer:
 
         task.add_done_callback(ended)
 
-    async def _again(self, event: Event, attempts: int) -> None:
+    async def _again(self, kept: Kept) -> None:
         """Try a kept event once."""
-        subscriber = self._subscribers.get(event.topic)
-        if subscriber is None:  # its function is gone from the code
-            await self._store.write(lambda tx: self.inbox.postpone(tx, event, BACKOFF.max_s))
-            return
-        with served(event, self._node.tracer):
+        with served(kept.event, self._node.tracer):
             try:
-                result = await self._outside(event, subscriber)
-                await self._store.write(lambda tx: self._apply_kept(tx, event, subscriber, *result))
+                await self._try(kept)
             except StorageError as error:
                 log.error("an event waits for the database", error=str(error))
                 await self._runtime.clock.sleep(BACKOFF.delay_s(3, self._runtime.random))
-            except Exception as error:  # noqa: BLE001  # a function's failure is its event's
-                await self._note_failure(event, attempts, error)
 
-    async def _outside(self, event: Event, subscriber: Subscriber) -> tuple[Any, ...]:
-        """Do the outside part, if there is one; it is another replica's turn only much later."""
+    async def _try(self, kept: Kept) -> None:
+        event = kept.event
+        ends = self._runtime.clock.monotonic() + OUTSIDE_TIMEOUT_S
+        subscriber = self._subscribers.get(event.topic)
+        if subscriber is None:  # its function is gone from the code
+            await self._postpone(kept, WAIT_MAX_S)
+            return
+        if subscriber.outside is not None:
+            claimed = await self._postpone(kept, WAIT_MAX_S)
+            if claimed is None:  # a replica has it
+                return
+            kept = claimed
+        try:
+            result = await self._outside(event, subscriber, ends)
+            await self._store.write(lambda tx: self._apply_kept(tx, event, subscriber, *result))
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a function's failure is its event's
+            await self._note_failure(kept, error)
+
+    async def _postpone(self, kept: Kept, delay_s: float) -> Kept | None:
+        return await self._store.write(lambda tx: self.inbox.postpone(tx, kept, delay_s))
+
+    async def _outside(self, event: Event, subscriber: Subscriber, ends: float) -> tuple[Any, ...]:
+        """Do the outside part, if there is one, until *ends*; return its result."""
         if subscriber.outside is None:
             return ()
-        await self._store.write(
-            lambda tx: self.inbox.postpone(tx, event, OUTSIDE_TIMEOUT_S + POLL_S)
-        )
-        deadline = self._runtime.clock.monotonic() + OUTSIDE_TIMEOUT_S
-        call = as_call(event, deadline)
-        async with asyncio.timeout(OUTSIDE_TIMEOUT_S):
+        call = as_call(event, ends)
+        async with asyncio.timeout(ends - self._runtime.clock.monotonic()):
             return (await subscriber.outside(self._context(call), call.request),)
 
     async def _apply_kept(self, tx: Tx, event: Event, subscriber: Subscriber, *result: Any) -> None:
@@ -204,19 +221,21 @@ class Consumer:
             await self._apply(tx, event, subscriber, *result)
         await self.inbox.remove(tx, event)
 
-    async def _note_failure(self, event: Event, attempts: int, error: Exception) -> None:
-        attempts += 1
-        delay_s = BACKOFF.delay_s(attempts, self._runtime.random)
+    async def _note_failure(self, kept: Kept, error: Exception) -> None:
+        event, attempts = kept.event, kept.attempts + 1
         if _is_silence(error):
             log.warning(
                 "event waits", topic=event.topic, event_id=event.event_id, error=_name(error)
             )
-            await self._store.write(lambda tx: self.inbox.postpone(tx, event, BACKOFF.max_s / 10))
+            await self._postpone(kept, BACKOFF.max_s / 10)
             return
         found = self._explain(event, error)
+        delay_s = BACKOFF.delay_s(attempts, self._runtime.random)
         dead = attempts >= ATTEMPTS_MAX
-        await self._store.write(lambda tx: self.inbox.failed(tx, event, found, delay_s, dead))
-        if dead:
+        noted = await self._store.write(
+            lambda tx: self.inbox.failed(tx, kept, found, delay_s, dead)
+        )
+        if noted and dead:
             log.error("event is dead", topic=event.topic, event_id=event.event_id, error=found)
 
     def _explain(self, event: Event, error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..storage.port import Row, Tx
@@ -133,19 +133,38 @@ class Inbox:
         later = min((left_s for left_s, _ in waits if 0 < left_s <= WAIT_MAX_S), default=None)
         return due, later
 
-    async def postpone(self, tx: Tx, event: Event, delay_s: float) -> None:
-        """Try *event* again later; nothing is known of this attempt, so it is not counted."""
-        await self._set(tx, event, "next_at = $5", tx.now() + delay_s)
+    async def postpone(self, tx: Tx, kept: Kept, delay_s: float) -> Kept | None:
+        """Let nobody try it before *delay_s* seconds, at most `WAIT_MAX_S`, are over.
 
-    async def failed(self, tx: Tx, event: Event, error: str, delay_s: float, dead: bool) -> None:
-        """Count a failed attempt; try *event* again later, or, *dead*, only when told to."""
-        await self._set(
+        Nothing is known of this attempt, so it is not counted. Returns it as it is now; None if it
+        is no longer as in *kept*: a replica has seen to it.
+        """
+        next_at = tx.now() + delay_s
+        done = await self._set(tx, kept, "next_at = $6", next_at)
+        return replace(kept, next_at=next_at) if done else None
+
+    async def failed(self, tx: Tx, kept: Kept, error: str, delay_s: float, dead: bool) -> bool:
+        """Count a failed attempt; try again later, or, *dead*, only when told to.
+
+        False if it is no longer as in *kept*: a replica has seen to it.
+        """
+        return await self._set(
             tx,
-            event,
-            "attempts = attempts + 1, error = $5, next_at = $6, state = $7",
+            kept,
+            "attempts = attempts + 1, error = $6, next_at = $7, state = $8",
             error,
             tx.now() + delay_s,
             State.DEAD if dead else State.DUE,
+        )
+
+    async def let_go(self, tx: Tx) -> None:
+        """Let all that waits for its time be tried now."""
+        await tx.execute(
+            "UPDATE mesh_inbox SET next_at = $3"
+            " WHERE subscription = $1 AND state = $2 AND next_at > $3",
+            self.subscription,
+            State.DUE,
+            tx.now(),
         )
 
     async def of(self, tx: Tx, topic: str, aggregate: str, limit: int) -> list[Kept]:
@@ -181,13 +200,17 @@ class Inbox:
         )
         return {**dict.fromkeys(State, 0), **{State(state): count for state, count in rows}}
 
-    async def _set(self, tx: Tx, event: Event, what: str, *values: Any) -> None:
-        await tx.execute(
-            f"UPDATE mesh_inbox SET {what} WHERE {_SAME} AND version = $4",
-            *self._key(event),
-            event.version,
+    async def _set(self, tx: Tx, kept: Kept, what: str, *values: Any) -> bool:
+        """Change it if its time is the same still: whoever sees to it sets another one."""
+        rows = await tx.execute(
+            f"UPDATE mesh_inbox SET {what} WHERE {_SAME} AND version = $4 AND next_at = $5"
+            " RETURNING version",
+            *self._key(kept.event),
+            kept.event.version,
+            kept.next_at,
             *values,
         )
+        return bool(rows)
 
     def _key(self, event: Event) -> tuple[str, str, str]:
         return (self.subscription, event.topic, event.aggregate)

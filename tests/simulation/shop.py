@@ -26,7 +26,7 @@ from shop.orchestrator.v1 import orchestrator_pb2_grpc
 from shop.user.v1 import user_pb2, user_pb2_grpc
 from tests.saga.shop import ROLES, SERVICES
 from tests.simulation.books import read_books
-from tests.simulation.followers import mail_problems, read_model
+from tests.simulation.followers import copies, mail_problems, read_model
 from tests.simulation.plans import (
     SUSPENDED,
     USERS,
@@ -52,11 +52,12 @@ class Shop(Simulation):
 
     @classmethod
     def processes(cls, random: Random) -> Mapping[str, int]:
-        """Leave out, mostly, what others never wait for; share the sagas, now and then, by two."""
+        """Leave out, mostly, what others never wait for; let two share it, now and then."""
+        mailing = random.choice((0, 0, 0, 1))
         return {
-            "notification": random.choice((0, 0, 0, 1)),
             "analytics": random.choice((0, 1)),
             "orchestrator": random.choice((1, 1, 2)),
+            "notification": mailing * random.choice((1, 2)),
         }
 
     def __init__(self, cluster: Cluster, random: Random, schedule: Schedule) -> None:
@@ -116,6 +117,7 @@ class Shop(Simulation):
             found += (await read_model(self.cluster.channel)).problems(books, self.plans)
         if "notification" in self.cluster.services:
             found += await mail_problems(self.cluster.channel, books)
+            found += copies(self._schedule.faults)
         for order_id, promise in self.promised.items():
             state = books.placing.get(order_id)
             if state is None:

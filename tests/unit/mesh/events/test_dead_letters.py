@@ -108,9 +108,10 @@ def test_those_of_a_read_model_that_is_being_built_are_told_too(tmp_path: Path) 
         async def rebuild(tx: Tx) -> None:
             await begin(tx, "notes")
             await begin(tx, "notes")
-            built = thing("a")
-            await Inbox("notes-2").keep(tx, built, "wrong")
-            await Inbox("notes-2").failed(tx, built, "wrong again", 0.0, dead=True)
+            inbox = Inbox("notes-2")
+            await inbox.keep(tx, thing("a"), "wrong")
+            (built,) = await inbox.of(tx, TOPIC, "a", limit=1)
+            await inbox.failed(tx, built, "wrong again", 0.0, dead=True)
 
         await world.store.write(rebuild)
         request = pb.ListDeadLettersRequest(page_size=5)

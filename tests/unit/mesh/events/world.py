@@ -50,8 +50,12 @@ class World:
 
     def open(self) -> None:
         self.store = SqliteStore(self.folder / "notes.db", self.runtime, [*own_migrations(), NOTES])
+        self.consumer = self.replica()
+
+    def replica(self) -> Consumer:
+        """Return a consumer as that of another process would be."""
         subscriber = Subscriber(ThingEvent, self.apply, self.outside)
-        self.consumer = Consumer(
+        return Consumer(
             self.node, self.store, self.bus, "notes", {TOPIC: subscriber}, self._context
         )
 
