@@ -179,12 +179,13 @@ class Channel:
     ) -> None:
         if not addresses:
             raise ValueError(f"no address is known for {target!r}")
+        now = node.runtime.clock.monotonic
         directory = directory_of(addresses, node.runtime)
-        endpoints = Endpoints(directory, transport.reach, transport.forget)
+        endpoints = Endpoints(directory, transport.reach, transport.forget, now)
         self._layers = layers_at(node, node.target(target), policy or Policy(), endpoints)
         self._target = target
         self._transport = transport
-        self._now = node.runtime.clock.monotonic
+        self._now = now
 
     def unary_unary(self, path: str, *args: Any, **options: Any) -> UnaryRemote:
         """Return the remote method at *path*."""

@@ -1,19 +1,26 @@
 """Choose the address for each attempt: one that can be reached, then the one least busy.
 
-Equally busy ones take turns, so that another attempt of a call goes elsewhere. An address whose
-circuit is open is passed over, which makes the circuit breaker the outlier ejection.
+Another attempt of a call goes elsewhere, and equally busy addresses take turns. One whose circuit
+is open is passed over, which makes the circuit breaker the outlier ejection. One that has refused a
+call for want of room comes after the others for as long as it asked for: who refuses answers at
+once, and would look the least busy of all.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..discovery import Directory, Listed, Reach
+from ..errors import MeshError, Overloaded
 from .streams import Reading
+
+#: An address that refused comes after the others for so long; at most, and if it did not say.
+REFUSED_MAX_S = 5.0
+REFUSED_S = 1.0
 
 
 class Endpoints:
@@ -23,6 +30,7 @@ class Endpoints:
         directory: where the target is.
         reach: whether an address can be reached, as far as the transport knows.
         forget: is told of an address that is gone, once no call of ours is under way there.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -30,14 +38,17 @@ class Endpoints:
         directory: Directory,
         reach: Callable[[str], Reach],
         forget: Callable[[str], None],
+        now: Callable[[], float],
     ) -> None:
         self._directory = directory
         self._reach = reach
         self._forget = forget
+        self._now = now
         self._known: Sequence[str] = ()
         self._turn = itertools.count(1)
         self._turns: dict[str, int] = {}
         self._under_way: Counter[str] = Counter()
+        self._refusing_until: dict[str, float] = {}
 
     @property
     def sole(self) -> str | None:
@@ -50,7 +61,7 @@ class Endpoints:
         """Return *call* with the address that it goes to; `ended` is told when it is over.
 
         If no address is admitted, the breaker says until when. One that it went to already, as far
-        as it says so, is picked only if no other can be reached.
+        as it says so, is picked only if no other can be reached and has room.
         """
         addresses = await self._directory.addresses()
         if addresses is not self._known:
@@ -59,14 +70,14 @@ class Endpoints:
         if max(reach.values()) > Reach.UNTRIED:
             self._directory.doubt()
 
-        tried = call.tried or ()
+        tried, refusing = call.tried or (), self._refusing()
 
-        def cost(sent: Call) -> tuple[bool, bool, bool, Reach, int, int]:
+        def cost(sent: Call) -> tuple[bool, bool, bool, int, Reach, int, int]:
             # Of equals, who was picked longest ago: so that all take over from one left out.
             address = sent.address
             reached, turn = reach[address], self._turns.get(address, 0)
-            fails, again = reached > Reach.UNTRIED, address in tried
-            return not admits(sent), fails, again, reached, self._under_way[address], turn
+            fails, full, again = reached > Reach.UNTRIED, address in refusing, tried.count(address)
+            return not admits(sent), fails, full, again, reached, self._under_way[address], turn
 
         picked = min((call.replace(address=address) for address in addresses), key=cost)
         self._turns[picked.address] = next(self._turn)
@@ -74,6 +85,13 @@ class Endpoints:
         if call.tried is not None:
             call.tried.append(picked.address)
         return picked
+
+    def failed(self, call: Call, error: MeshError) -> None:
+        """Take note of what a picked call has failed with."""
+        if error.reason == Overloaded.reason and call.address in self._known:
+            asked_s = error.retry_after_s
+            wait_s = REFUSED_S if asked_s is None or asked_s < 0.0 else min(asked_s, REFUSED_MAX_S)
+            self._refusing_until[call.address] = self._now() + wait_s
 
     def ended(self, call: Call) -> None:
         """Take note that a picked call is over."""
@@ -83,10 +101,20 @@ class Endpoints:
             if call.address not in self._known:
                 self._forget(call.address)
 
+    def _refusing(self) -> Collection[str]:
+        """Return who has refused a call, and is not to be asked yet."""
+        if self._refusing_until:
+            now = self._now()
+            still = {who: until for who, until in self._refusing_until.items() if until > now}
+            self._refusing_until = still
+        return self._refusing_until
+
     def _know(self, addresses: Sequence[str]) -> None:
         gone = set(self._known) - set(addresses) - self._under_way.keys()
         self._known = addresses
         self._turns = {address: self._turns.get(address, 0) for address in addresses}
+        for address in set(self._refusing_until) - set(addresses):
+            del self._refusing_until[address]
         for address in gone:
             self._forget(address)
 
@@ -112,6 +140,9 @@ class Balance(Layer):
             picked = await endpoints.pick(call, self._admits)
             try:
                 return await inner(picked)
+            except MeshError as error:
+                endpoints.failed(picked, error)
+                raise
             finally:
                 endpoints.ended(picked)
 
@@ -127,6 +158,9 @@ class Balance(Layer):
                 async with Reading(inner(picked, requests)) as replies:
                     async for reply in replies:
                         yield reply
+            except MeshError as error:
+                endpoints.failed(picked, error)
+                raise
             finally:
                 endpoints.ended(picked)
 

@@ -2,7 +2,8 @@
 
 Safe: the contract allows to repeat the method, or the failure certainly did not execute. One
 deadline spans all attempts and sleeps; a sleep that cannot fit is not begun. A server's pushback
-(gRFC A6 `grpc-retry-pushback-ms`, RetryInfo) is honoured. Streams are tried again only before
+(gRFC A6 `grpc-retry-pushback-ms`, RetryInfo) is honoured. Another attempt goes to an address that
+none went to, if there is one. Streams are tried again only before
 their first message, and only if the client does not stream.
 
 One hop of a chain retries, and within a budget, so that a dead leaf gets about as many calls as
@@ -131,6 +132,7 @@ class Retry(Layer):
         async def retry(call: Call) -> Any:
             self.budget.deposit()
             began, unsure = self._runtime.clock.monotonic(), False
+            call = call.replace(tried=[])
             while True:
                 try:
                     return await inner(call)
@@ -151,6 +153,7 @@ class Retry(Layer):
             self.budget.deposit()
             began, unsure = self._runtime.clock.monotonic(), False
             begun = call.method.client_streams  # a consumed request stream cannot be sent again
+            call = call.replace(tried=[])
             while True:
                 try:
                     async with Reading(inner(call, requests)) as replies:

@@ -70,7 +70,10 @@ def test_the_ports_are_those_of_mesh_toml() -> None:
 
 #: A policy whose stack has all layers that there are.
 WHOLE = Policy(fallback=FallbackConfig(), throttle=ThrottleConfig())
-ENDPOINTS = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None)
+NODE = Node()
+ENDPOINTS = Endpoints(
+    Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None, NODE.runtime.clock.monotonic
+)
 
 
 @pytest.mark.parametrize("side", ["client", "server"])

@@ -19,7 +19,7 @@ from mesh.node import Node
 from mesh.server import server_layers
 from mesh.transport.memory import MemoryNetwork
 from tests.support.echo import COUNT, SUM, Echo, EchoReply, EchoRequest, EchoStub, requests_of
-from tests.support.runtime import FakeRuntime
+from tests.support.runtime import FakeClock, FakeRuntime
 
 FAST = Policy(retry=mesh.RetryPolicy(backoff=Backoff(base_s=0.0)))
 
@@ -34,7 +34,7 @@ def layers_of(policy: Policy, endpoints: Endpoints | None = None) -> list[Any]:
 
 
 def test_the_client_stack_is_in_this_order() -> None:
-    endpoints = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None)
+    endpoints = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None, FakeClock().monotonic)
     assert names(layers_of(Policy(fallback=FallbackConfig()), endpoints)) == [
         "Correlate",
         "HandOnCriticality",

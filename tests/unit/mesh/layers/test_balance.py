@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.call import Call
 from mesh.discovery import Listed, Reach
-from mesh.layers.balance import Balance, Endpoints
+from mesh.errors import EXHAUSTED_S, MeshError, Overloaded, Unavailable
+from mesh.layers.balance import REFUSED_MAX_S, REFUSED_S, Balance, Endpoints
+from mesh.layers.bulkhead import BulkheadFull
+from mesh.layers.throttle import Throttled
 from tests.support.echo import ADD, COUNT, EchoReply, EchoRequest
+from tests.support.runtime import FakeClock
 
 CALL = Call(ADD, EchoRequest(), 1e9)
 
@@ -34,7 +39,10 @@ class Site:
         self.tripped: set[str] = set()
         self.forgotten: list[str] = []
         self.directory = Changing(addresses)
-        self.endpoints = Endpoints(self.directory, self.reach.__getitem__, self.forgotten.append)
+        self.clock = FakeClock()
+        self.endpoints = Endpoints(
+            self.directory, self.reach.__getitem__, self.forgotten.append, self.clock.monotonic
+        )
 
     def admits(self, call: Call) -> bool:
         return call.address not in self.tripped
@@ -176,7 +184,7 @@ async def test_where_there_is_one_address_nothing_is_asked() -> None:
     def never(_: str) -> Any:
         raise AssertionError
 
-    endpoints = Endpoints(Listed(["only"]), never, never)
+    endpoints = Endpoints(Listed(["only"]), never, never, FakeClock().monotonic)
 
     async def where(call: Call) -> str:
         return call.address
@@ -207,3 +215,71 @@ async def test_one_that_a_call_went_to_already_is_second_choice_however_idle() -
     assert (await pick("b")).address == "a"
     site.reach["b"] = Reach.FAILING
     assert (await pick("a")).address == "a"
+
+
+async def test_one_that_refused_for_want_of_room_comes_after_the_others_for_as_long_as_it_said() -> (
+    None
+):
+    site = Site("a", "b")
+    refused = await site.pick()
+    site.endpoints.failed(refused, Overloaded(retry_after_s=2.0))
+    site.endpoints.ended(refused)
+    assert (await site.used(4)).keys() == {"b"}
+    site.clock.advance(2.0)
+    assert await site.used(4) == {"a": 2, "b": 2}
+
+
+async def test_where_all_refuse_they_are_asked_in_turn() -> None:
+    site = Site("a", "b")
+    for _ in "ab":
+        picked = await site.pick()
+        site.endpoints.failed(picked, Overloaded(retry_after_s=2.0))
+        site.endpoints.ended(picked)
+    assert await site.used(4) == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "wait_s"), [(None, REFUSED_S), (EXHAUSTED_S, REFUSED_S), (3600.0, REFUSED_MAX_S)]
+)
+async def test_it_comes_back_within_bounds_whatever_it_said(
+    asked_s: float | None, wait_s: float
+) -> None:
+    site = Site("a", "b")
+    refused = await site.pick()
+    site.endpoints.failed(refused, Overloaded(retry_after_s=asked_s))
+    site.endpoints.ended(refused)
+    site.clock.advance(wait_s - 0.1)
+    assert (await site.used(2)).keys() == {"b"}
+    site.clock.advance(0.1)
+    assert (await site.used(2)).keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("error", [BulkheadFull(), Throttled(), Unavailable(retry_after_s=1.0)])
+async def test_what_is_no_refusal_of_the_server_changes_nothing(error: MeshError) -> None:
+    site = Site("a", "b")
+    picked = await site.pick()
+    site.endpoints.failed(picked, error)
+    site.endpoints.ended(picked)
+    assert await site.used(4) == {"a": 2, "b": 2}
+    assert not site.endpoints._refusing_until
+
+
+async def test_of_an_address_that_is_gone_it_is_not_remembered_that_it_refused() -> None:
+    site = Site("a", "b", "c")
+    first, second = await site.pick(), await site.pick()
+    site.endpoints.failed(first, Overloaded())
+    site.directory.all = ("c",)
+    await site.pick()
+    site.endpoints.failed(second, Overloaded())
+    assert not site.endpoints._refusing_until
+
+
+async def test_further_attempts_go_round_all_that_can_be_reached() -> None:
+    site = Site("a", "b", "c")
+    call = CALL.replace(tried=[])
+    where = []
+    for _ in range(6):
+        picked = await site.endpoints.pick(call, site.admits)
+        site.endpoints.ended(picked)
+        where.append(picked.address)
+    assert where == ["a", "b", "c"] * 2
