@@ -16,7 +16,7 @@ from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from .breaker_events import Events
-from .circuit import Circuit, CircuitConfig, Mode, Result
+from .circuit import UNCOUNTED, Circuit, CircuitConfig, Mode, Result
 from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,15 +40,18 @@ CIRCUITS_MAX = 4096
 _CODED = (MeshError, grpc.aio.AioRpcError, grpc.Call)
 
 
-def classify(error: BaseException) -> Result:
-    """Return what *error* says of the target that raised it."""
+def classify(error: BaseException, without_status: Result = Result.NEUTRAL) -> Result:
+    """Return what *error* says of the target of the call that it ended.
+
+    What has no status is no answer of a server: the caller's own iterator of requests raised it.
+    """
     if isinstance(error, KeyInFlight):
         return Result.NEUTRAL  # what the first call with that key says counts
     if isinstance(error, Overloaded):
         return Result.NEUTRAL  # it lives, and limits itself: opening would only make it swing
     if isinstance(error, _CODED):
         return Result.FAILURE if error.code() in FAILURES else Result.NEUTRAL
-    return Result.FAILURE if isinstance(error, Exception) else Result.NEUTRAL
+    return without_status if isinstance(error, Exception) else Result.NEUTRAL
 
 
 class Breaker(Layer):
@@ -127,7 +130,10 @@ class Breaker(Layer):
         return guarded
 
     def stream(self, inner: StreamHandler) -> StreamHandler:
-        """The same; a stream that its reader leaves is neutral, and none is slow."""
+        """The same; a stream that its reader leaves is neutral, and none is slow.
+
+        A probe has succeeded with its first reply: streams may last for ever.
+        """
 
         async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             circuit = self.circuit(call)
@@ -137,6 +143,9 @@ class Breaker(Layer):
             try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
+                        if permit.probe:
+                            circuit.release(permit, Result.SUCCESS)
+                            permit = UNCOUNTED
                         yield reply
             except BaseException as error:
                 circuit.release(permit, classify(error))
@@ -180,7 +189,7 @@ def circuit_breaker(
             try:
                 yield
             except BaseException as error:
-                circuit.release(permit, classify(error), now() - began)
+                circuit.release(permit, classify(error, Result.FAILURE), now() - began)
                 raise
             circuit.release(permit, Result.SUCCESS, now() - began)
 

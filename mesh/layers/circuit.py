@@ -85,9 +85,10 @@ class CircuitConfig:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call. It belongs to the period in which it was given."""
+    """Leave to make one call, of the period in which it was given; perhaps as a probe."""
 
     period: int
+    probe: bool = False
 
 
 #: Of a call that the circuit lets through and takes no note of.
@@ -161,10 +162,13 @@ class Circuit:
 
     @property
     def admits(self) -> bool:
-        """Whether the next call may be let through."""
-        if self._mode is Mode.NORMAL:
-            return self.state is not State.OPEN
-        return self._mode is not Mode.FORCED_OPEN
+        """Whether the next call would be let through."""
+        if self._closed is not None:
+            return True
+        with self._lock:
+            if self._mode is not Mode.NORMAL:
+                return self._mode is not Mode.FORCED_OPEN
+            return self._due() or self._has_place()
 
     @property
     def counts(self) -> Counts:
@@ -231,13 +235,16 @@ class Circuit:
     def _permit(self) -> Permit | None:
         if self._due():
             self._enter(State.HALF_OPEN, "its time is over")
-        if self._state is State.OPEN:
+        if not self._has_place():
             return None
+        probe = self._state is State.HALF_OPEN
+        self._probes_out += probe
+        return Permit(self._period, probe)
+
+    def _has_place(self) -> bool:
         if self._state is State.HALF_OPEN:
-            if self._probes_out + self._successes >= self.config.probes:
-                return None
-            self._probes_out += 1
-        return Permit(self._period)
+            return self._probes_out + self._successes < self.config.probes
+        return self._state is State.CLOSED
 
     def _count(self, failed: bool, slow: bool) -> None:
         if self._state is State.HALF_OPEN:

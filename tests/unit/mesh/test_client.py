@@ -34,7 +34,9 @@ def layers_of(policy: Policy, endpoints: Endpoints | None = None) -> list[Any]:
 
 
 def test_the_client_stack_is_in_this_order() -> None:
-    endpoints = Endpoints(Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None, FakeClock().monotonic)
+    endpoints = Endpoints(
+        Listed(["a", "b"]), lambda _: Reach.READY, lambda _: None, FakeClock().monotonic
+    )
     assert names(layers_of(Policy(fallback=FallbackConfig()), endpoints)) == [
         "Correlate",
         "HandOnCriticality",

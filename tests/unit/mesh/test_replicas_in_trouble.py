@@ -13,7 +13,7 @@ import pytest
 from mesh.call import Call
 from mesh.client import Channel, Policy
 from mesh.discovery import Reach
-from mesh.errors import MeshError, Overloaded, Unavailable
+from mesh.errors import Internal, MeshError, Overloaded, Unavailable
 from mesh.layers.budget import BudgetConfig
 from mesh.layers.circuit import CircuitConfig
 from mesh.layers.retry import RetryPolicy
@@ -113,5 +113,28 @@ def test_another_attempt_goes_to_another_replica(streams: bool) -> None:
         assert len(again) > 50, "b is the least busy"
         assert all(where == ["b", "a"] for where in again)
         assert replicas.ends == {"OK": 100}
+
+    run_virtual(story())
+
+
+@pytest.mark.parametrize("retry", [None, RetryPolicy()], ids=["once", "retry"])
+def test_one_that_is_being_probed_takes_no_call_from_the_other(retry: RetryPolicy | None) -> None:
+    async def story() -> None:
+        hangs = asyncio.Event()
+
+        async def b() -> None:
+            if hangs.is_set():
+                await asyncio.sleep(2.0)
+            raise Internal("broken")
+
+        circuit = CircuitConfig(failures=3, open_s=1.0, jitter=0.0)
+        replicas = Replicas(b, Policy(retry=retry, circuit=circuit))
+        await replicas.offer(10, per_s=10.0)
+        assert replicas.ends.pop("INTERNAL") == circuit.failures
+        hangs.set()
+        await asyncio.sleep(1.0)
+        await replicas.offer(150, per_s=100.0)
+        assert replicas.sent["b"] == circuit.failures + circuit.probes
+        assert replicas.ends == {"OK": 157 - circuit.probes, "INTERNAL": circuit.probes}
 
     run_virtual(story())

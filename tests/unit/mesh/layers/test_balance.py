@@ -217,9 +217,7 @@ async def test_one_that_a_call_went_to_already_is_second_choice_however_idle() -
     assert (await pick("a")).address == "a"
 
 
-async def test_one_that_refused_for_want_of_room_comes_after_the_others_for_as_long_as_it_said() -> (
-    None
-):
+async def test_one_that_refused_comes_after_the_others_for_as_long_as_it_said() -> None:
     site = Site("a", "b")
     refused = await site.pick()
     site.endpoints.failed(refused, Overloaded(retry_after_s=2.0))

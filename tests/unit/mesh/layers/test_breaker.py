@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from grpc import StatusCode
 
 from mesh import CircuitConfig, CircuitOpenError, circuit_breaker
+from mesh.call import Call
 from mesh.errors import InvalidArgument, KeyInFlight, MeshError, NotFound, Unavailable
 from mesh.layers.breaker import FAILURES, Breaker, classify
 from mesh.layers.circuit import Result, State
-from tests.support.echo import COUNT, PUT, READ, EchoReply, call_of, requests_of
+from mesh.layers.streams import only
+from tests.support.echo import COUNT, PUT, READ, SUM, EchoReply, EchoRequest, call_of, requests_of
 from tests.support.runtime import FakeRuntime
 from tests.support.target import Target, forever
 
@@ -47,7 +50,7 @@ def test_only_these_codes_speak_against_the_target(code: StatusCode) -> None:
         (asyncio.CancelledError(), Result.NEUTRAL),
         (GeneratorExit(), Result.NEUTRAL),
         (KeyboardInterrupt(), Result.NEUTRAL),
-        (ValueError(), Result.FAILURE),
+        (ValueError(), Result.NEUTRAL),
         (KeyInFlight(), Result.NEUTRAL),
     ],
     ids=repr,
@@ -63,7 +66,7 @@ def stock_error(code: StatusCode) -> grpc.aio.AioRpcError:
 def test_errors_of_stock_stubs_count_by_their_codes() -> None:
     assert classify(stock_error(StatusCode.NOT_FOUND)) is Result.NEUTRAL
     assert classify(stock_error(StatusCode.UNAVAILABLE)) is Result.FAILURE
-    assert classify(grpc.RpcError()) is Result.FAILURE
+    assert classify(grpc.RpcError(), Result.FAILURE) is Result.FAILURE
 
 
 async def test_an_open_circuit_refuses_without_calling(
@@ -125,18 +128,37 @@ async def test_a_cancelled_probe_is_given_back(breaker: Breaker, runtime: FakeRu
     await breaker(Target().unary)(call_of(COUNT))
 
 
-async def test_a_stream_that_its_reader_leaves_is_neutral(
-    breaker: Breaker, runtime: FakeRuntime
-) -> None:
-    await half_open(breaker, runtime)
-    target = Target([EchoReply(), EchoReply()])
-    stream: Any = breaker.stream(target.stream)(call_of(COUNT), requests_of())
-    async with aclosing(stream):
+async def test_a_stream_that_its_reader_leaves_is_neutral(breaker: Breaker) -> None:
+    target = Target([Unavailable()], [EchoReply(), EchoReply()], [Unavailable()])
+    count = breaker.stream(target.stream)
+    with pytest.raises(Unavailable):
+        await anext(count(call_of(COUNT), requests_of()))
+    async with aclosing(count(call_of(COUNT), requests_of())) as stream:  # type: ignore[type-var]
         await anext(stream)
     assert target.left.is_set(), "leaving a stream ends what is below at once"
-    assert breaker.circuit(call_of(COUNT)).state is State.HALF_OPEN
-    await breaker(Target().unary)(call_of(COUNT))
     assert breaker.circuit(call_of(COUNT)).state is State.CLOSED
+    with pytest.raises(Unavailable):
+        await anext(count(call_of(COUNT), requests_of()))
+    assert breaker.circuit(call_of(COUNT)).state is State.OPEN, "it broke no row of failures"
+
+
+async def test_a_probe_that_its_reader_leaves_before_a_reply_is_given_back(
+    breaker: Breaker, runtime: FakeRuntime
+) -> None:
+    async def silent(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        yield await forever(call)
+
+    await half_open(breaker, runtime)
+    probe = asyncio.ensure_future(
+        only(breaker.stream(silent)(call_of(COUNT), requests_of())),
+    )
+    await asyncio.sleep(0)
+    assert not breaker.admits(call_of(COUNT))
+    probe.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probe
+    assert breaker.circuit(call_of(COUNT)).state is State.HALF_OPEN
+    assert breaker.admits(call_of(COUNT))
 
 
 async def test_streams_open_it_and_are_refused(breaker: Breaker) -> None:
@@ -148,6 +170,51 @@ async def test_streams_open_it_and_are_refused(breaker: Breaker) -> None:
     with pytest.raises(CircuitOpenError):
         await anext(send(call_of(COUNT), requests_of()))
     assert len(target.calls) == 2
+
+
+async def test_a_caller_whose_own_requests_fail_says_nothing_of_the_target(
+    breaker: Breaker,
+) -> None:
+    async def own() -> AsyncIterator[Any]:
+        yield EchoRequest()
+        raise ValueError("a bug of the caller's")
+
+    async def sum_of(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        yield EchoReply(number=sum([request.number async for request in requests]))
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="a bug of the caller's"):
+            [reply async for reply in breaker.stream(sum_of)(call_of(SUM), own())]
+    assert breaker.circuit(call_of(SUM)).state is State.CLOSED
+
+
+async def test_a_probe_that_is_a_stream_has_succeeded_with_its_first_reply(
+    breaker: Breaker, runtime: FakeRuntime
+) -> None:
+    call, endless = call_of(COUNT), [EchoReply()] * 100
+    target = Target([Unavailable()], [Unavailable()], endless)
+    count = breaker.stream(target.stream)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await anext(count(call, requests_of()))
+    runtime.clock.advance(30.0)
+    async with aclosing(count(call, requests_of())) as replies:  # type: ignore[type-var]
+        await anext(replies)
+        assert breaker.circuit(call).state is State.CLOSED
+        await anext(count(call, requests_of()))
+    assert breaker.circuit(call).counts.failed == 0
+
+
+async def test_a_probe_that_is_a_stream_fails_if_it_fails_before_a_reply(
+    breaker: Breaker, runtime: FakeRuntime
+) -> None:
+    call, bad = call_of(COUNT), [Unavailable()]
+    count = breaker.stream(Target(bad, bad, bad).stream)
+    for wait_s in (0.0, 0.0, 30.0):
+        runtime.clock.advance(wait_s)
+        with pytest.raises(Unavailable):
+            await anext(count(call, requests_of()))
+    assert breaker.circuit(call).state is State.OPEN
 
 
 async def test_a_stream_never_begun_takes_no_probe(breaker: Breaker, runtime: FakeRuntime) -> None:

@@ -99,6 +99,11 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         assert self.circuit.state is (State.HALF_OPEN if due else self.period.state)
 
     @invariant()
+    def it_admits_what_it_would_let_through(self) -> None:
+        due = self.clock.monotonic() >= self.period.ends_at
+        assert self.circuit.admits == (due or self.period.lets_through())
+
+    @invariant()
     def the_waits_agree(self) -> None:
         left_s = self.period.ends_at - self.clock.monotonic()
         expected = max(0.0, left_s) if self.period.state is State.OPEN else 0.0
