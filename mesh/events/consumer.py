@@ -9,6 +9,7 @@ of its aggregate wait for an operator, and nobody else does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,10 +68,17 @@ class Consumer:
         self._working: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._subscription: Subscription | None = None
+        claims = any(subscriber.outside for subscriber in subscribers.values())
+        #: Whether events may be claimed by a process that is dead, as any other is here.
+        self._orphaned = claims and not store.shared
 
     async def start(self) -> None:
         """Subscribe, and take up what is kept."""
-        self._tasks = [beside.begin(self._work()), beside.begin(self._observe())]
+        clock = self._runtime.clock
+        self._tasks = [
+            beside.begin(beside.keep_on("work on the inbox", self._look, clock, POLL_S)),
+            beside.begin(beside.keep_on("a look at the lag", self._observe, clock, OBSERVE_S)),
+        ]
         self._subscription = await self._bus.subscribe(
             self._name, list(self._subscribers), self.receive
         )
@@ -137,28 +145,18 @@ class Consumer:
         self._node.metrics.events_applied.labels(event.topic).inc()
         return more
 
-    async def _work(self) -> None:
-        """Work on what is kept, one event of each aggregate at a time."""
-        claims = any(subscriber.outside for subscriber in self._subscribers.values())
-        orphaned = claims and not self._store.shared  # whoever has claimed something is dead
-        while True:
-            self._wake.clear()
-            delay_s: float | None = POLL_S
-            try:
-                if orphaned:
-                    await self._store.write(self.inbox.let_go)
-                    orphaned = False
-                due, delay_s = await self._store.read(self._due)
-            except StorageError as error:
-                log.error("the inbox cannot be read", error=str(error))
-                due = []
-            for kept in due:
-                self._begin(kept)
-            try:
-                async with asyncio.timeout(min(POLL_S, POLL_S if delay_s is None else delay_s)):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+    async def _look(self) -> None:
+        """Begin work on what is kept, one event of each aggregate at a time; wait for more."""
+        self._wake.clear()
+        if self._orphaned:
+            await self._store.write(self.inbox.let_go)
+            self._orphaned = False
+        due, delay_s = await self._store.read(self._due)
+        for kept in due:
+            self._begin(kept)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(POLL_S, POLL_S if delay_s is None else delay_s)):
+                await self._wake.wait()
 
     async def _due(self, tx: Tx) -> tuple[list[Kept], float | None]:
         return await self.inbox.due(tx, self._at_once + len(self._working))
@@ -181,8 +179,8 @@ class Consumer:
         with served(kept.event, self._node.tracer):
             try:
                 await self._try(kept)
-            except StorageError as error:
-                log.error("an event waits for the database", error=str(error))
+            except Exception as error:  # noqa: BLE001  # mostly the database's
+                log.error("an event waits", event_id=kept.event.event_id, exc_info=error)
                 await self._runtime.clock.sleep(BACKOFF.delay_s(3, self._runtime.random))
 
     async def _try(self, kept: Kept) -> None:
@@ -254,16 +252,13 @@ class Consumer:
     async def _observe(self) -> None:
         """Keep the gauges: what is kept here, and what the broker still has for us."""
         metrics = self._node.metrics
-        while True:
-            try:
-                counts = await self._store.read(self.inbox.counts)
-                for state in State:
-                    metrics.inbox.labels(self._name, state.name.lower()).set(counts[state])
-                if self._subscription:
-                    metrics.bus_lag.labels(self._name).set(await self._subscription.lag())
-            except (BusError, StorageError) as error:
-                log.debug("no lag is known", error=str(error))
-            await self._runtime.clock.sleep(OBSERVE_S)
+        counts = await self._store.read(self.inbox.counts)
+        for state in State:
+            metrics.inbox.labels(self._name, state.name.lower()).set(counts[state])
+        if self._subscription:
+            with contextlib.suppress(BusError):
+                metrics.bus_lag.labels(self._name).set(await self._subscription.lag())
+        await self._runtime.clock.sleep(OBSERVE_S)
 
 
 def _is_silence(error: Exception) -> bool:

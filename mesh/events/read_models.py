@@ -15,9 +15,9 @@ from typing import Protocol
 from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
-from ..storage.port import StorageError, Store, Tx
+from ..storage.port import Store, Tx
 from .inbox import Inbox, State
-from .port import Bus, BusError
+from .port import Bus
 from .v1 import read_models_pb2 as pb
 
 Model = pb.ReadModel
@@ -129,8 +129,8 @@ class ReadModels:
             await self._runtime.clock.sleep(EVERY_S)
             try:
                 await self._look()
-            except (StorageError, BusError) as error:
-                log.info("read models wait", error=str(error))
+            except Exception as error:  # noqa: BLE001  # it must go on
+                log.error("read models wait", exc_info=error)
 
     async def _look(self) -> None:
         for name, state in await self._store.read(_models):

@@ -15,7 +15,7 @@ from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..runtime.metrics import Metrics
 from ..storage import leases
-from ..storage.port import StorageError, Store
+from ..storage.port import Store
 from . import outbox
 from .port import Bus, BusError, Event
 
@@ -28,7 +28,7 @@ LEASE = "relay"
 LEASE_S = 15.0
 #: Once the broker is back, what waits goes out within this: asking an absent one costs little.
 BACKOFF = Backoff(base_s=0.1, max_s=1.0)
-#: The database is asked again after this long.
+#: After an error that is not the broker's, the database's mostly.
 STORE_RETRY_S = 5.0
 
 
@@ -61,25 +61,25 @@ class Relay:
 
     async def _run(self) -> None:
         try:
-            while True:
-                changed = asyncio.ensure_future(self._store.changed())
-                try:
-                    moved = await self._pass()
-                    delay_s = self._pause_s()
-                    if delay_s:
-                        await self._runtime.clock.sleep(delay_s)
-                    elif not moved:
-                        await _first(changed, self._idle_s)
-                except StorageError as error:
-                    log.error("the relay cannot read its outbox", error=str(error))
-                    await self._runtime.clock.sleep(STORE_RETRY_S)
-                finally:
-                    changed.cancel()
+            await beside.keep_on("the relay", self._step, self._runtime.clock, STORE_RETRY_S)
         finally:
             if self._held_until:
                 await asyncio.shield(
                     self._store.write(lambda tx: leases.give_back(tx, LEASE, self._holder))
                 )
+
+    async def _step(self) -> None:
+        """Publish one batch; without one, wait for a commit."""
+        changed = asyncio.ensure_future(self._store.changed())
+        try:
+            moved = await self._pass()
+            delay_s = self._pause_s()
+            if delay_s:
+                await self._runtime.clock.sleep(delay_s)
+            elif not moved:
+                await _first(changed, self._idle_s)
+        finally:
+            changed.cancel()
 
     async def _pass(self) -> bool:
         """Publish one batch; whether there was one."""
@@ -113,8 +113,8 @@ class Relay:
     async def _publish(self, event: Event) -> bool:
         try:
             await self._bus.publish(event)
-        except BusError as error:
-            self._refusal = str(error)
+        except Exception as error:  # noqa: BLE001  # a bug at one event is not to hold up the others
+            self._refusal = str(error) if isinstance(error, BusError) else repr(error)
             return False
         self._metrics.events_published.labels(event.topic).inc()
         return True

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+from .cancelling import is_stopped
+from .clock import Clock
+from .logs import log
 
 T = TypeVar("T")
 
@@ -21,3 +25,20 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
     for task in begun:
         task.cancel()
     await asyncio.gather(*begun, return_exceptions=True)
+
+
+async def keep_on(
+    what: str, step: Callable[[], Awaitable[None]], clock: Clock, pause_s: float
+) -> NoReturn:
+    """Take one *step* after the other, until it is cancelled: nothing that a step meets ends it.
+
+    After a step that raised, which is logged under *what*, it pauses for *pause_s*.
+    """
+    while True:
+        try:
+            await step()
+        except (Exception, asyncio.CancelledError) as error:
+            if is_stopped(error):
+                raise
+            log.error(f"{what} failed, and goes on", exc_info=error)
+            await clock.sleep(pause_s)

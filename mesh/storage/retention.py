@@ -16,7 +16,7 @@ from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from . import leases, watermark
 from .keys import State
-from .port import StorageError, Store, T, Tx, Work
+from .port import Store, T, Tx, Work
 
 #: How often it is looked for what has become old.
 EVERY_S = 3600.0
@@ -45,19 +45,17 @@ class Retention:
 
     def start(self) -> None:
         """Sweep now and then, from now on."""
-        self._task = beside.begin(self._run())
+        self._task = beside.begin(
+            beside.keep_on("retention", self._step, self._runtime.clock, EVERY_S)
+        )
 
     async def stop(self) -> None:
         """Stop where it stands."""
         await beside.end(self._task)
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.sweep()
-            except StorageError as error:
-                log.error("retention stopped", error=str(error))
-            await self._runtime.clock.sleep(EVERY_S)
+    async def _step(self) -> None:
+        await self.sweep()
+        await self._runtime.clock.sleep(EVERY_S)
 
     async def sweep(self) -> int:
         """Forget everything that is old by now; return how many rows."""

@@ -277,7 +277,7 @@ async def test_a_deferred_constraint_fails_only_the_guilty(store: PostgresStore)
     assert await names(store) == ["a", "b", "c"]
 
 
-async def test_a_statement_that_takes_too_long_is_its_works_own_fault(
+async def test_a_statement_that_takes_too_long_is_not_stored_and_its_neighbours_are(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(database.SESSION, "statement_timeout", "50ms")
@@ -288,7 +288,11 @@ async def test_a_statement_that_takes_too_long_is_its_works_own_fault(
 
     ends = await asyncio.gather(store.write(add("a")), store.write(work), return_exceptions=True)
     assert ends[0] == "a"
-    assert isinstance(ends[1], asyncpg.QueryCanceledError)
+    assert isinstance(ends[1], NotStoredError)
+    assert "statement timeout" in str(ends[1])
+    with pytest.raises(NotStoredError, match="statement timeout"):
+        await store.read(work)
+    assert await names(store) == ["a"]
     await store.close()
 
 

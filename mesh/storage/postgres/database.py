@@ -68,8 +68,9 @@ _LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,
 )
-#: The server is in trouble, such as a full disk. No fault of the statement's.
+#: The server is in trouble, such as a full disk, or too slow. Later it may be better.
 _TROUBLES = (
+    asyncpg.QueryCanceledError,  # at the statement's timeout, or by an operator
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.InternalServerError,
@@ -85,7 +86,7 @@ _NEVER = (
 
 
 def is_trouble(error: BaseException) -> bool:
-    """Whether *error* is the server's, whatever the statement was."""
+    """Whether *error* may be the server's, whatever the statement was."""
     return isinstance(error, _TROUBLES)
 
 
