@@ -2,7 +2,7 @@
 
 A database lives through a chain of power cuts. From the log of each of its lives several cuts are
 tried, at any operation of its opening, its work and its closing; it goes on from the last one.
-`make soak` does the same for many databases.
+test_shop_power_cut.py cuts the power of all of the shop's databases at one instant.
 """
 
 from __future__ import annotations

@@ -4,86 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
-from mesh.call import Call
-from mesh.events.consumer import Consumer
-from mesh.events.memory import MemoryBus
-from mesh.events.read_models import ReadModels, begin, current, describe
+from mesh.events.read_models import describe
 from mesh.events.v1.read_models_pb2 import ReadModel
-from mesh.node import Node
-from mesh.service import Context, Subscriber
-from mesh.storage.migrate import Migration, own_migrations
-from mesh.storage.port import Tx
 from mesh.storage.sqlite import SqliteStore
 from mesh.testing.loop import run_virtual
-from tests.support.things import TOPIC, ThingEvent, thing
 
+from .reader import SCHEMA, Reader
 from .world import virtual_runtime
-
-TABLE = Migration(
-    "0001_seen.sql",
-    "CREATE TABLE seen (model TEXT NOT NULL, thing TEXT NOT NULL, number BIGINT NOT NULL)",
-)
-
-
-class Reader:
-    """A service with a read model of things; `sign` is its code's version."""
-
-    def __init__(self, folder: Path) -> None:
-        self.runtime = virtual_runtime()
-        self.bus = MemoryBus(self.runtime)
-        self.store = SqliteStore(folder / "r.db", self.runtime, [*own_migrations(), TABLE])
-        self.sign = 1
-        self.fails = False
-        self.models = self._models()
-
-    def _models(self) -> ReadModels:
-        return ReadModels(self.store, self.bus, self.runtime, "seen", ["seen"], self._follow)
-
-    def _follow(self, name: str) -> Consumer:
-        subscriber = Subscriber(ThingEvent, self._apply)
-        node = Node("seen", self.runtime)
-        return Consumer(node, self.store, self.bus, name, {TOPIC: subscriber}, self._context)
-
-    def _context(self, call: Call) -> Context[Any]:
-        return Context(None, self.store, self.runtime, call)
-
-    async def _apply(self, tx: Tx, event: Any) -> None:
-        if self.fails and tx.subscription != "seen":
-            raise ConnectionError
-        await tx.execute(
-            "INSERT INTO seen VALUES ($1, $2, $3)",
-            tx.subscription,
-            event.thing_id,
-            event.number * self.sign,
-        )
-
-    async def publish(self, first: int, last: int) -> None:
-        for version in range(first, last + 1):
-            await self.bus.publish(thing(version=version))
-        await self.runtime.clock.sleep(0.5)
-
-    async def seen(self) -> list[int]:
-        async def work(tx: Tx) -> list[int]:
-            rows = await tx.execute(
-                "SELECT number FROM seen WHERE model = $1 ORDER BY rowid", await current(tx)
-            )
-            return [number for (number,) in rows]
-
-        return await self.store.read(work)
-
-    async def all_models(self) -> list[str]:
-        found = await self.store.read(lambda tx: tx.execute("SELECT DISTINCT model FROM seen"))
-        return [name for (name,) in found]
-
-    async def rebuild(self) -> str:
-        return await self.store.write(lambda tx: begin(tx, "seen"))
 
 
 def play(folder: Path, story: Callable[[Reader], Awaitable[None]]) -> None:
     async def played() -> None:
-        reader = Reader(folder)
+        runtime = virtual_runtime()
+        reader = Reader(SqliteStore(folder / "r.db", runtime, SCHEMA), runtime)
         await reader.models.start()
         try:
             await story(reader)

@@ -15,14 +15,17 @@ from mesh.node import Node
 from mesh.runtime.clock import Runtime
 from mesh.service import Context, Subscriber
 from mesh.storage.migrate import Migration, own_migrations
-from mesh.storage.port import Tx
+from mesh.storage.port import Store, Tx
 from mesh.storage.sqlite import SqliteStore
 from mesh.testing.loop import VirtualClock
 from tests.support.things import TOPIC, ThingEvent
 
 NOTES = Migration(
-    "0001_notes.sql", "CREATE TABLE notes (thing TEXT NOT NULL, number BIGINT NOT NULL)"
+    "0001_notes.sql",
+    "CREATE TABLE notes (thing TEXT NOT NULL, place BIGINT NOT NULL, number BIGINT NOT NULL,"
+    " PRIMARY KEY (thing, place))",
 )
+SCHEMA = (*own_migrations(), NOTES)
 
 
 async def _inline(function: Callable[[], Any]) -> Any:
@@ -49,7 +52,7 @@ class World:
         self.open()
 
     def open(self) -> None:
-        self.store = SqliteStore(self.folder / "notes.db", self.runtime, [*own_migrations(), NOTES])
+        self.store = self.opened()
         self.consumer = self.replica()
 
     def replica(self) -> Consumer:
@@ -59,9 +62,13 @@ class World:
             self.node, self.store, self.bus, "notes", {TOPIC: subscriber}, self._context
         )
 
+    def opened(self) -> Store:
+        return SqliteStore(self.folder / "notes.db", self.runtime, SCHEMA)
+
     async def crash(self) -> None:
         """End as kill -9 would, and start again."""
         await self.consumer.stop()
+        assert isinstance(self.store, SqliteStore)
         self.store.abandon()
         self.open()
         await self.consumer.start()
@@ -71,7 +78,12 @@ class World:
         await self.store.close()
 
     async def apply(self, tx: Tx, event: Any, *_: Any) -> None:
-        await tx.execute("INSERT INTO notes VALUES ($1, $2)", event.thing_id, event.number)
+        await tx.execute(
+            "INSERT INTO notes (thing, place, number)"
+            " VALUES ($1, (SELECT COUNT(*) FROM notes WHERE thing = $1), $2)",
+            event.thing_id,
+            event.number,
+        )
         left = self.failures.get((event.thing_id, event.number), 0)
         if left:
             self.failures[event.thing_id, event.number] = left - 1
@@ -80,7 +92,7 @@ class World:
     async def notes(self, thing: str = "a") -> list[int]:
         async def work(tx: Tx) -> list[int]:
             found = await tx.execute(
-                "SELECT number FROM notes WHERE thing = $1 ORDER BY rowid", thing
+                "SELECT number FROM notes WHERE thing = $1 ORDER BY place", thing
             )
             return [number for (number,) in found]
 
