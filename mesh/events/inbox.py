@@ -17,6 +17,8 @@ from .port import Event
 
 #: The longest that an event waits before it is tried again.
 WAIT_MAX_S = 60.0
+#: So far apart may what two replicas take for the time be: each asks before it has its snapshot.
+APART_S = 5.0
 
 
 class State(enum.IntEnum):
@@ -129,8 +131,9 @@ class Inbox:
         kept = [_kept(row) for row in rows]
         waits = [(one.next_at - tx.now(), one) for one in kept]
         # Longer than any wait can be: it began before the clock was set back.
-        due = [one for left_s, one in waits if not 0 < left_s <= WAIT_MAX_S]
-        later = min((left_s for left_s, _ in waits if 0 < left_s <= WAIT_MAX_S), default=None)
+        longest_s = WAIT_MAX_S + APART_S
+        due = [one for left_s, one in waits if not 0 < left_s <= longest_s]
+        later = min((left_s for left_s, _ in waits if 0 < left_s <= longest_s), default=None)
         return due, later
 
     async def postpone(self, tx: Tx, kept: Kept, delay_s: float) -> Kept | None:
