@@ -8,7 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from .errors import NotExecuted
+from .call import NEVER
+from .errors import Expired, NotExecuted
 from .runtime import beside
 from .runtime.clock import Runtime
 from .runtime.logs import log
@@ -39,11 +40,11 @@ class Reach(enum.IntEnum):
 class Directory(Protocol):
     """The addresses of one target."""
 
-    async def addresses(self) -> Sequence[str]:
-        """Return them, at least one.
+    async def addresses(self, deadline: float = NEVER) -> Sequence[str]:
+        """Return them, at least one; *deadline* is on the runtime's monotonic clock.
 
         Raises:
-            NotExecuted: none is known.
+            NotExecuted: none is known, or not by then.
         """
         ...
 
@@ -58,7 +59,7 @@ class Listed:
     def __init__(self, addresses: Sequence[str]) -> None:
         self.all = tuple(addresses)
 
-    async def addresses(self) -> Sequence[str]:
+    async def addresses(self, deadline: float = NEVER) -> Sequence[str]:
         """Return them."""
         return self.all
 
@@ -83,16 +84,26 @@ class Names:
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
-    async def addresses(self) -> Sequence[str]:
+    async def addresses(self, deadline: float = NEVER) -> Sequence[str]:
         """Return what is known; look up if it is old."""
         if not self._known:
-            await asyncio.shield(self._refresh())
+            await self._looked_up(deadline)
             if not self._known:
-                names = ", ".join(f"{host}:{port}" if port else host for host, port in self._names)
-                raise NotExecuted(f"no address is known for {names}", reason="NO_ADDRESS")
+                raise NotExecuted(f"no address is known for {self}", reason="NO_ADDRESS")
         elif self._age_s() > REFRESH_S:
             self._refresh()
         return self._known
+
+    def __str__(self) -> str:
+        return ", ".join(f"{host}:{port}" if port else host for host, port in self._names)
+
+    async def _looked_up(self, deadline: float) -> None:
+        """Wait for the lookup, which others wait for as well: it goes on without us."""
+        left_s = None if deadline == NEVER else deadline - self._runtime.clock.monotonic()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._refresh()), left_s)
+        except TimeoutError:
+            raise Expired(f"no address was known in time for {self}") from None
 
     def doubt(self) -> None:
         """Look up again, unless that was only just done."""

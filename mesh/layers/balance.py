@@ -63,7 +63,7 @@ class Endpoints:
         If no address is admitted, the breaker says until when. One that it went to already, as far
         as it says so, is picked only if no other can be reached and has room.
         """
-        addresses = await self._directory.addresses()
+        addresses = await self._directory.addresses(call.deadline)
         if addresses is not self._known:
             self._know(addresses)
         reach = {address: self._reach(address) for address in addresses}

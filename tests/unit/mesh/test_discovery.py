@@ -16,7 +16,9 @@ from mesh.discovery import (
     directory_of,
     look_up,
 )
-from mesh.errors import NotExecuted
+from mesh.errors import Expired, NotExecuted
+from mesh.runtime.clock import Runtime
+from mesh.testing.loop import VirtualClock, run_virtual
 from tests.support.runtime import FakeRuntime
 
 
@@ -67,6 +69,26 @@ async def test_many_first_calls_are_one_lookup() -> None:
     world = World("10.0.0.1:50052")
     await asyncio.gather(*(world.names.addresses() for _ in range(5)))
     assert len(world.server.asked) == 1
+
+
+def test_a_call_waits_for_the_lookup_until_its_deadline_and_takes_no_other_with_it() -> None:
+    async def story() -> None:
+        clock = VirtualClock()
+
+        async def slow(host: str, port: int) -> Sequence[str]:
+            await clock.sleep(3.0)
+            return ["10.0.0.1:50052"]
+
+        names = Names(["dns:///order:50052"], Runtime(clock), slow)
+        patient = asyncio.ensure_future(names.addresses())
+        began = clock.monotonic()
+        with pytest.raises(Expired, match="order:50052"):
+            await names.addresses(began + 0.3)
+        assert clock.monotonic() - began == pytest.approx(0.3)
+        assert await patient == ("10.0.0.1:50052",)
+        assert clock.monotonic() - began == pytest.approx(3.0), "there was one lookup"
+
+    run_virtual(story())
 
 
 async def test_a_cancelled_first_call_takes_no_other_with_it() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.call import Call
+from mesh.call import NEVER, Call
 from mesh.discovery import Listed, Reach
 from mesh.errors import EXHAUSTED_S, MeshError, Overloaded, Unavailable
 from mesh.layers.balance import REFUSED_MAX_S, REFUSED_S, Balance, Endpoints
@@ -27,7 +27,7 @@ CALL = Call(ADD, EchoRequest(), 1e9)
 class Changing(Listed):
     """Addresses that a test changes."""
 
-    async def addresses(self) -> Sequence[str]:
+    async def addresses(self, deadline: float = NEVER) -> Sequence[str]:
         return self.all
 
 
@@ -201,6 +201,20 @@ async def test_an_address_that_is_gone_is_forgotten_once_no_call_is_under_way() 
     assert site.forgotten == ["b"]
     site.endpoints.ended(busy)
     assert site.forgotten == ["b", "a"]
+
+
+async def test_the_addresses_are_waited_for_no_longer_than_the_call_may_take() -> None:
+    asked: list[float] = []
+
+    class Asked(Listed):
+        async def addresses(self, deadline: float = NEVER) -> Sequence[str]:
+            asked.append(deadline)
+            return self.all
+
+    site = Site("a", "b")
+    site.endpoints._directory = Asked(["a", "b"])
+    await site.pick()
+    assert asked == [CALL.deadline]
 
 
 async def test_one_that_a_call_went_to_already_is_second_choice_however_idle() -> None:
