@@ -179,10 +179,14 @@ class Channel:
     ) -> None:
         if not addresses:
             raise ValueError(f"no address is known for {target!r}")
-        now = node.runtime.clock.monotonic
-        directory = directory_of(addresses, node.runtime)
-        endpoints = Endpoints(directory, transport.reach, transport.forget, now)
-        self._layers = layers_at(node, node.target(target), policy or Policy(), endpoints)
+        now, shared = node.runtime.clock.monotonic, node.target(target)
+
+        def forget(address: str) -> None:
+            transport.forget(address)
+            shared.forget(address)
+
+        endpoints = Endpoints(directory_of(addresses, node.runtime), transport.reach, forget, now)
+        self._layers = layers_at(node, shared, policy or Policy(), endpoints)
         self._target = target
         self._transport = transport
         self._now = now

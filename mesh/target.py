@@ -55,6 +55,11 @@ class Target:
                 if address in ("", at) and method in ("", of):
                     yield at, of, circuit
 
+    def forget(self, address: str) -> None:
+        """Let go of what is known of an address that is gone."""
+        for breaker in [*self.breakers.values()]:
+            breaker.forget(address)
+
     def set_mode(self, mode: Mode, address: str = "", method: str = "", why: str = "") -> int:
         """Do what an operator says of these circuits and those to come; return how many are."""
         if not address and not method:

@@ -16,7 +16,7 @@ from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
 from ..runtime.clock import Runtime
 from ..runtime.metrics import Metrics
 from .breaker_events import Events
-from .circuit import UNCOUNTED, Circuit, CircuitConfig, Mode, Result
+from .circuit import UNCOUNTED, Change, Circuit, CircuitConfig, Mode, Result
 from .streams import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,12 +80,11 @@ class Breaker(Layer):
         return self.circuits.get(key) or self._make(*key)
 
     def _make(self, address: str, method: str) -> Circuit:
-        made = Circuit(
-            self.config,
-            self._now,
-            self._runtime.random,
-            lambda change: self.events.changed(made, address, method, change),
-        )
+        def changed(change: Change) -> None:
+            if self.circuits.get((address, method)) is made:  # else it is gone
+                self.events.changed(made, address, method, change)
+
+        made = Circuit(self.config, self._now, self._runtime.random, changed)
         mode = self._mode_of(address, method)
         if mode is not Mode.NORMAL:
             made.set_mode(mode)
@@ -98,9 +97,17 @@ class Breaker(Layer):
     def _make_room(self) -> None:
         """Addresses come and go, memory stays bounded: the oldest go first."""
         while len(self.circuits) >= CIRCUITS_MAX:
-            gone = next(iter(self.circuits))
-            if self.circuits.pop(gone, None):
-                self.events.forget(*gone)
+            self._drop(next(iter(self.circuits)))
+
+    def _drop(self, gone: tuple[str, str]) -> None:
+        if self.circuits.pop(gone, None):
+            self.events.forget(*gone)
+
+    def forget(self, address: str) -> None:
+        """Let go of the circuits of an address that is gone."""
+        for key in [*self.circuits]:
+            if key[0] == address:
+                self._drop(key)
 
     def admits(self, call: Call) -> bool:
         """Whether *call* may be let through."""

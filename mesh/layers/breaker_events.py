@@ -51,13 +51,17 @@ class Events:
     def watch(self, circuit: Circuit, address: str, method: str) -> None:
         """Let the gauge follow *circuit*."""
         if self._metrics:
-            gauge = self._metrics.breakers.state.labels(address, method)
+            gauge = self._metrics.breakers.state.labels(self._target, address, method)
             gauge.set_function(lambda: _GAUGE[circuit.state])
 
     def forget(self, address: str, method: str) -> None:
-        """Let go of the gauge of a circuit that is gone."""
+        """Let go of all series of a circuit that is gone."""
         if self._metrics:
-            self._metrics.breakers.state.remove(address, method)
+            breakers, labels = self._metrics.breakers, (self._target, address, method)
+            breakers.state.remove(*labels)
+            breakers.rejected.remove(*labels)
+            for state in State:
+                breakers.changes.remove(*labels, state.value)
 
     def changed(self, circuit: Circuit, address: str, method: str, change: Change) -> None:
         """A circuit is in another state."""
@@ -70,7 +74,8 @@ class Events:
             why=change.why,
         )
         if self._metrics:
-            self._metrics.breakers.changes.labels(address, method, change.state.value).inc()
+            labels = self._target, address, method, change.state.value
+            self._metrics.breakers.changes.labels(*labels).inc()
         self._tell("changed", circuit, address, method, change.was, change.why)
 
     def rejected(
@@ -78,7 +83,7 @@ class Events:
     ) -> CircuitOpenError:
         """A call is refused, with what is returned."""
         if self._metrics:
-            self._metrics.breakers.rejected.labels(address, method).inc()
+            self._metrics.breakers.rejected.labels(self._target, address, method).inc()
         self._tell("rejected", circuit, address, method, circuit.state, span=span)
         forced = "forced " if circuit.mode is Mode.FORCED_OPEN else ""
         told = f"the circuit of {method} is {forced}open"

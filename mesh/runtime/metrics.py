@@ -112,19 +112,19 @@ class BreakerMetrics:
         self.rejected = Counter(
             "mesh_breaker_rejected",
             "Calls that a circuit breaker refused",
-            ("address", "rpc_method"),
+            ("target", "address", "rpc_method"),
             registry=registry,
         )
         self.changes = Counter(
             "mesh_breaker_changes",
             "Changes of a circuit breaker, by the state after it",
-            ("address", "rpc_method", "state"),
+            ("target", "address", "rpc_method", "state"),
             registry=registry,
         )
         self.state = Gauge(
             "mesh_breaker_state",
             "Circuit breakers: 0 closed, 1 half-open, 2 open",
-            ("address", "rpc_method"),
+            ("target", "address", "rpc_method"),
             registry=registry,
         )
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from mesh import discovery
+from mesh.client import Channel, Policy
 from mesh.discovery import (
     ADDRESSES_MAX,
     DOUBT_S,
@@ -16,9 +18,12 @@ from mesh.discovery import (
     directory_of,
     look_up,
 )
-from mesh.errors import Expired, NotExecuted
+from mesh.errors import Expired, NotExecuted, Unavailable
+from mesh.node import Node
 from mesh.runtime.clock import Runtime
 from mesh.testing.loop import VirtualClock, run_virtual
+from mesh.transport.memory import MemoryNetwork
+from tests.support.echo import EchoRequest, EchoStub
 from tests.support.runtime import FakeRuntime
 
 
@@ -179,3 +184,26 @@ def test_a_name_without_a_port_is_refused(name: str) -> None:
 async def test_the_machines_own_resolver() -> None:
     assert "127.0.0.1:50052" in await look_up("localhost", 50052)
     assert await look_up("::1", 50052) == ["[::1]:50052"]
+
+
+def test_what_was_known_of_an_address_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        lookups = 0
+
+        async def look(host: str, port: int) -> Sequence[str]:
+            nonlocal lookups
+            lookups += 1
+            return [f"10.0.0.{lookups}:1"]
+
+        monkeypatch.setattr(discovery, "look_up", look)
+        runtime = Runtime(VirtualClock())
+        node, network = Node(runtime=runtime), MemoryNetwork(runtime)
+        stub = EchoStub(Channel(node, "echo", ["dns:///echo:1"], network, Policy(retry=None)))
+        for _ in range(5):
+            with pytest.raises(Unavailable):  # nobody is there
+                await stub.Read(EchoRequest())
+            await asyncio.sleep(REFRESH_S + 1.0)
+        assert lookups > 3
+        assert len(list(node.target("echo").circuits())) == 1
+
+    run_virtual(story())

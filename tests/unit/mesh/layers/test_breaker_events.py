@@ -45,7 +45,7 @@ class World:
         return caught.value
 
     def metric(self, name: str, **labels: str) -> float | None:
-        labels = {"address": "a:1", "rpc_method": READ.full_name, **labels}
+        labels = {"target": "order", "address": "a:1", "rpc_method": READ.full_name, **labels}
         return self.metrics.registry.get_sample_value(name, labels)
 
 
@@ -135,6 +135,32 @@ async def test_circuits_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     assert len(list(world.target.circuits())) == 10
     assert world.metric("mesh_breaker_state", address="0:1") is None
     assert world.metric("mesh_breaker_state", address="99:1") == 0.0
+
+
+async def test_with_an_address_go_its_circuits_and_all_their_series(world: World) -> None:
+    await world.fail()
+    await world.refused()
+    await world.breaker(Target().unary)(call_of(PUT, address="a:1"))
+    await world.breaker(Target().unary)(call_of(address="b:2"))
+    gone = world.breaker.circuit(call_of(address="a:1"))
+    world.target.forget("a:1")
+    assert [address for address, *_ in world.target.circuits()] == ["b:2"]
+    gone.set_mode(Mode.NORMAL)  # what a late call would do
+    series = {
+        sample.labels["address"]
+        for metric in world.metrics.registry.collect()
+        for sample in metric.samples
+        if metric.name.startswith("mesh_breaker")
+    }
+    assert series == {"b:2"}
+
+
+async def test_targets_whose_addresses_nobody_knows_do_not_share_a_series(world: World) -> None:
+    await world.fail(address="")
+    other = MeshTarget("user", world.runtime, world.metrics)
+    await other.breaker(CONFIG)(Target().unary)(call_of())
+    assert world.metric("mesh_breaker_state", address="") == 2.0
+    assert world.metric("mesh_breaker_state", address="", target="user") == 0.0
 
 
 @pytest.fixture
