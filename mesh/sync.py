@@ -5,8 +5,9 @@
     channel = grpc.intercept_channel(channel, *mesh.sync.interceptors("order"))
     server = grpc.server(ThreadPoolExecutor(), interceptors=mesh.sync.server_interceptors())
 
-Layers await their clock and the handler inside them. Here both block, so that a coroutine driven
-once runs them in the caller's thread. State is shared between threads: each circuit has a lock.
+Layers await their clock and the handler inside them, so that they run without an event loop: the
+caller's thread drives them, and keeps still while they sleep; the calls of ``future`` go on in
+threads of the mesh. State is shared between threads: each circuit has a lock.
 What waits for other calls has no place here and is refused.
 """
 
@@ -22,7 +23,7 @@ from .api import configured, layers_serving, pick
 from .call import Layer, Method
 from .client import Policy, client_layers, layers_at
 from .node import Node
-from .runtime.clock import BlockingClock, SystemClock
+from .runtime.clock import DrivenClock, SystemClock
 from .transport.grpc_sync_client import sync_client_interceptors
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def interceptors(
         ValueError: the policy asks for what needs an event loop. If it is configured for a single
             method, that one's first call raises it.
     """
-    node = _blocking(node or Node.of_environment())
+    node = _driven(node or Node.of_environment())
     if policy:
         _refuse_suspending(pick(client_layers(node, node.target(""), policy), only))
     of_path = layers_at(node, node.target(target), policy or configured(target))
@@ -76,15 +77,15 @@ def server_interceptors(
     """
     from .transport.grpc_sync_server import SyncServerInterceptor  # what only servers need
 
-    node = _blocking(node or Node.of_environment())
+    node = _driven(node or Node.of_environment())
     return [SyncServerInterceptor(layers_serving(name, settings, node, only), node.runtime)]
 
 
-def _blocking(node: Node) -> Node:
+def _driven(node: Node) -> Node:
     """Return *node* on a clock that needs no event loop; one that a test brought is kept."""
     if not isinstance(node.runtime.clock, SystemClock):
         return node
-    return replace(node, runtime=replace(node.runtime, clock=BlockingClock()))
+    return replace(node, runtime=replace(node.runtime, clock=DrivenClock()))
 
 
 def _refuse_suspending(layers: Sequence[Layer]) -> None:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from .driven import Rest
+
 T = TypeVar("T")
 
 
@@ -47,15 +49,15 @@ class SystemClock:
         await asyncio.sleep(delay_s)
 
 
-class BlockingClock:
-    """The same clocks for code without an event loop: a sleep keeps its thread."""
+class DrivenClock:
+    """The same clocks for layers without an event loop: who drives them waits out their sleeps."""
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait in this thread, without suspending."""
-        time.sleep(delay_s)  # noqa: ASYNC251  # there is no event loop
+        """Pause."""
+        await Rest(delay_s)
 
 
 class OsRandom(random.SystemRandom):

@@ -1,63 +1,25 @@
 """Calls as callers of stock sync stubs know them, with layers at work behind them.
 
-The layers of a call are a coroutine. It is driven by the caller's thread; where the caller does
-not wait (``stub.Method.future``) it rests while an attempt is on its way, and goes on in a thread
-of a small pool. Nothing but an attempt ever suspends it.
+The layers of a call are a coroutine, which pauses while they sleep and while an attempt is on its
+way. The caller's thread drives it; where the caller does not wait (``stub.Method.future``) it is
+that thread's up to its first pause, and goes on in the background.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from threading import Condition, Lock
 from typing import Any
 
 import grpc
 from grpc import StatusCode
 
-from ..runtime.driven import SuspendedError, drive, in_background
+from ..runtime.driven import Pause, Rest, drive, finish, in_background, pause_of
+from .grpc_sync_attempts import Attempts
 from .grpc_sync_errors import SyncRpcError, stock_error
-
-
-class Wait:
-    """``await Wait(rpc)``: let whoever drives the layers choose how to wait for *rpc*."""
-
-    def __init__(self, rpc: Any) -> None:
-        self.rpc = rpc
-
-    def __await__(self) -> Generator[Wait, None, None]:
-        """Suspend once."""
-        yield self
-
-
-class Attempts:
-    """A call's carrier: how attempts are made, and the one that is under way or was the last."""
-
-    def __init__(self, continuation: Any, details: Any) -> None:
-        self._continuation = continuation
-        self.details = details
-        self.rpc: Any = None
-        self.cancelled = False
-
-    def start(self, details: Any, request: Any) -> Any:
-        """Begin an attempt."""
-        if self.cancelled:
-            raise asyncio.CancelledError
-        rpc = self.rpc = self._continuation(details, request)
-        self._cancel_late()
-        return rpc
-
-    def _cancel_late(self) -> None:
-        """Cancel what was begun while another thread cancelled the call."""
-        if self.cancelled:
-            self.rpc.cancel()
-
-    def cancel(self) -> None:
-        """End the one that is under way; begin no other."""
-        self.cancelled = True
-        if self.rpc is not None:
-            self.rpc.cancel()
 
 
 class _DrivenCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # no generic at run time
@@ -186,18 +148,36 @@ class ReplyCall(_DrivenCall):
     def __init__(self, layers: Awaitable[Any], attempts: Attempts) -> None:
         super().__init__(attempts)
         self._steps = layers.__await__()
+        self._pause: Pause | None = None
         self._advance()
 
     def _advance(self) -> None:
-        """Drive the layers to their end, or until an attempt is on its way."""
+        """Drive the layers to their end; if nobody waits for that, to their next pause."""
         try:
-            rpc = _awaited(self._context.run(next, self._steps))
+            if self._attempts.blocks:
+                self._end(self._context.run(finish, self._steps), None)
+                return
+            pause = self._pause = self._context.run(pause_of, self._steps)
         except StopIteration as stop:
             self._end(stop.value, None)
         except BaseException as error:  # noqa: BLE001  # `result` raises it
             self._end(None, error)
         else:
-            rpc.add_done_callback(lambda _: in_background(self._advance))
+            pause.then(partial(self._go_on, pause))
+
+    def _go_on(self, pause: Pause) -> None:
+        with self._ended:
+            if self._pause is not pause:
+                return  # cut short
+            self._pause = None
+        self._advance()
+
+    def cancel(self) -> bool:
+        """End the call and what the layers do for it; one that rests ends at once."""
+        cancelled = super().cancel()
+        if isinstance(pause := self._pause, Rest):
+            in_background(partial(self._go_on, pause))
+        return cancelled
 
 
 class RepliesCall(_DrivenCall, Iterator[Any]):
@@ -208,15 +188,16 @@ class RepliesCall(_DrivenCall, Iterator[Any]):
         self._replies = replies
         self._reading = Lock()
         self._steps: Any = None
+        self._pause: Pause | None = None
         self._first: list[Any] = []
         with self._reading:
             self._begin()
 
     def _begin(self) -> None:
-        """Drive the layers until the call is under way."""
+        """Drive the layers until the call is under way, or rests."""
         self._steps = self._replies.__anext__().__await__()
         try:
-            _awaited(self._context.run(next, self._steps))
+            self._pause = self._context.run(pause_of, self._steps)
         except StopIteration as stop:  # a layer had a reply of its own
             self._steps = None
             self._first.append(stop.value)
@@ -237,12 +218,10 @@ class RepliesCall(_DrivenCall, Iterator[Any]):
 
     def _take(self) -> Any:
         steps = self._steps or self._replies.__anext__().__await__()
-        self._steps = None
-        while True:
-            try:
-                _awaited(next(steps))  # another attempt is under way: wait for it here
-            except StopIteration as stop:
-                return stop.value
+        if self._pause:
+            self._pause.block()
+        self._steps = self._pause = None
+        return finish(steps)
 
     def _fail(self, error: BaseException) -> None:
         self._steps = None
@@ -281,9 +260,3 @@ class RepliesCall(_DrivenCall, Iterator[Any]):
     def code(self) -> StatusCode:
         """Return its status; until it was read to its end, that of the attempt under way."""
         return self._status() if self._over else self._of_last("code")
-
-
-def _awaited(waiting: Any) -> Any:
-    if not isinstance(waiting, Wait):
-        raise SuspendedError(waiting)
-    return waiting.rpc

@@ -19,7 +19,8 @@ from ..layers.streams import Reading, only
 from ..runtime.driven import blocking, iterate
 from ..scope import scope
 from ..status import from_rpc_error
-from .grpc_sync_calls import Attempts, RepliesCall, ReplyCall, Wait
+from .grpc_sync_attempts import Attempts, Wait
+from .grpc_sync_calls import RepliesCall, ReplyCall
 from .port import LayersAt, answered, outgoing_with, remaining_s, stacked
 
 Now = Callable[[], float]
@@ -74,7 +75,7 @@ class _Continue:
     async def _reply(self, call: Call, request: Any) -> Any:
         rpc = self._start(call, request)
         try:
-            if not rpc.done():
+            if not call.carrier.blocks:
                 await Wait(rpc)
             reply = rpc.result()
             _note(rpc)
