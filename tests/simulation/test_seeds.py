@@ -13,25 +13,77 @@ from tests.simulation.shop import Shop
 
 #: How many seeds: more than each mutant is found in. `make simulate` runs any number.
 SEEDS = int(os.environ.get("SIMULATE_SEEDS", "2000"))
-#: What each fault must have met: any one of these, and of these, and so on.
-MOMENTS = (
-    *(("GetUser",), ("QuoteOrder",), ("CreateOrder",), ("ReserveStock",), ("ChargePayment",)),
-    *(("CreateShipment",), ("ConfirmOrder",), ("CommitReservation",), ("ReleaseShipment",)),
-    ("CancelOrder", "ReleaseStock", "RefundPayment", "CancelShipment"),
-    ("Charge", "Refund"),
-    ("OrderEvent", "PaymentEvent", "ShipmentEvent"),
+#: Every kind of call and of event that there is.
+CALLED = (
+    *("GetUser", "QuoteOrder", "CreateOrder", "ReserveStock", "ChargePayment", "CreateShipment"),
+    *("ConfirmOrder", "CommitReservation", "ReleaseShipment", "PlaceOrder"),
+    *("CancelOrder", "ReleaseStock", "RefundPayment", "CancelShipment", "ReturnStock"),
+    *("Charge", "Refund", "BatchGetItems", "RestockItem", "Send"),
+    *("OrderEvent", "PaymentEvent", "ShipmentEvent", "UserEvent"),
 )
-FAULTS = (
-    *("lost request", "lost reply", "repeat", "delayed request", "delayed reply"),
-    *("kill", "kill of caller"),
-)
-#: What is seldom called must have met one of these, and of these, and so on.
-SELDOM = ("ReleaseStock", "RefundPayment", "CancelShipment", "ReturnStock")
-KINDS = (
-    ("lost request", "lost reply", "delayed request", "delayed reply"),
-    ("repeat", "late repeat"),
-    ("kill", "kill of caller", "stop", "stop of caller"),
-)
+
+
+def all_but(*seldom: str) -> set[str]:
+    return set(CALLED) - set(seldom)
+
+
+#: What each kind of fault must have met. In 2,000 seeds each pair is expected in 29 of them at
+#: least, most in hundreds: none is missed by chance. What is called in few seeds is left out.
+MET = {
+    "repeat": all_but(),
+    "late repeat": all_but(),
+    "lost request": all_but("CancelShipment", "Refund", "ReturnStock", "UserEvent"),
+    "lost reply": all_but(
+        *("ReleaseStock", "RefundPayment", "CancelShipment", "ReturnStock", "Refund", "UserEvent")
+    ),
+    "delayed request": all_but(
+        *("RefundPayment", "CancelShipment", "ReturnStock", "Refund", "UserEvent")
+    ),
+    "delayed reply": all_but("CancelShipment", "ReturnStock", "Refund", "UserEvent"),
+    "late request": {
+        *("GetUser", "QuoteOrder", "CreateOrder", "ReserveStock", "PlaceOrder", "CancelOrder"),
+        *("BatchGetItems", "RestockItem", "OrderEvent", "PaymentEvent", "ShipmentEvent"),
+    },
+    "kill": all_but("CancelShipment", "ReturnStock", "Refund", "Send", "UserEvent"),
+    "kill of caller": all_but(
+        *("CancelShipment", "ReturnStock", "Refund", "Send", "ShipmentEvent", "UserEvent"),
+        *("PlaceOrder", "RestockItem"),  # their callers are customers
+    ),
+    "stop": all_but(
+        *("ConfirmOrder", "ReleaseShipment", "ReleaseStock", "RefundPayment", "CancelShipment"),
+        *("ReturnStock", "Refund", "Send", "UserEvent"),
+    ),
+    "stop of caller": {
+        *("GetUser", "QuoteOrder", "CreateOrder", "ReserveStock", "ChargePayment"),
+        *("CreateShipment", "CancelOrder", "Charge", "BatchGetItems"),
+        *("OrderEvent", "PaymentEvent"),
+    },
+    "cut": {"OrderEvent"},
+    "jump": {"QuoteOrder", "PlaceOrder"},
+    "jump of caller": {"GetUser", "QuoteOrder"},
+    "failed commit, durable": {
+        *("QuoteOrder", "CreateOrder", "PlaceOrder", "CancelOrder", "OrderEvent"),
+    },
+    "failed commit, durable of caller": {
+        *("GetUser", "QuoteOrder", "CreateOrder", "ReserveStock", "ChargePayment"),
+    },
+    "failed commit, lost": {
+        *("QuoteOrder", "CreateOrder", "ReserveStock", "ChargePayment", "PlaceOrder"),
+        *("CancelOrder", "OrderEvent"),
+    },
+    "failed commit, lost of caller": {
+        *("GetUser", "QuoteOrder", "CreateOrder", "ReserveStock", "ChargePayment"),
+    },
+}
+#: What is called in so few seeds that only some fault of several surely meets it.
+SELDOM = {
+    ("lost request", "lost reply", "delayed request", "delayed reply"): (
+        *("CancelShipment", "ReturnStock", "Refund", "UserEvent"),
+    ),
+    ("kill", "kill of caller", "stop", "stop of caller"): (
+        *("CancelShipment", "Refund", "Send", "UserEvent"),
+    ),
+}
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -51,15 +103,15 @@ def test_each_fault_met_each_step(report: Report, capsys: pytest.CaptureFixture[
     with capsys.disabled():
         print(f"\n{report.seeds} seeds, {report.seeds_per_cpu_s:.1f} a second and core")
     missed = [
-        f"{fault} never met {' or '.join(methods)}"
-        for fault in FAULTS
-        for methods in MOMENTS
-        if not any(report.met[fault, method] for method in methods)
+        f"{fault} never met {method}"
+        for fault, methods in MET.items()
+        for method in sorted(methods)
+        if not report.met[fault, method]
     ]
     missed += [
         f"{' or '.join(faults)} never met {method}"
-        for faults in KINDS
-        for method in SELDOM
+        for faults, methods in SELDOM.items()
+        for method in methods
         if not any(report.met[fault, method] for fault in faults)
     ]
     assert missed == []
