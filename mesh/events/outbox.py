@@ -18,6 +18,16 @@ from .port import EVENT_LIMIT_BYTES, Event, EventTypeError, aggregate_of
 if TYPE_CHECKING:
     from ..storage.port import Tx
 
+#: MIN, and not NOT EXISTS, which PostgreSQL makes a join of: all that waits of a hot aggregate with
+#: all that waits of it.
+_HEADS = (
+    "SELECT topic, aggregate, version, event_id, payload, created_at, correlation_id, traceparent"
+    " FROM mesh_outbox AS event WHERE published_at IS NULL AND version ="
+    " (SELECT MIN(version) FROM mesh_outbox AS first WHERE first.topic = event.topic"
+    "  AND first.aggregate = event.aggregate AND first.published_at IS NULL)"
+    " ORDER BY event_id LIMIT $1"
+)
+
 
 async def append(tx: Tx, event: Message) -> int:
     """Write *event* as the next one of its aggregate; return its version, from 1.
@@ -54,15 +64,7 @@ async def append(tx: Tx, event: Message) -> int:
 
 async def heads(tx: Tx, source: str, limit: int) -> list[Event]:
     """Return the oldest unpublished event of each aggregate, the oldest first."""
-    rows = await tx.execute(
-        "SELECT topic, aggregate, version, event_id, payload, created_at, correlation_id,"
-        " traceparent FROM mesh_outbox AS event WHERE published_at IS NULL AND NOT EXISTS"
-        " (SELECT 1 FROM mesh_outbox AS earlier WHERE earlier.topic = event.topic"
-        "  AND earlier.aggregate = event.aggregate AND earlier.version < event.version"
-        "  AND earlier.published_at IS NULL)"
-        " ORDER BY event_id LIMIT $1",
-        limit,
-    )
+    rows = await tx.execute(_HEADS, limit)
     return [
         Event(topic, aggregate, version, event_id, bytes(payload), source, *rest)
         for topic, aggregate, version, event_id, payload, *rest in rows
