@@ -67,7 +67,8 @@ def own_timeout_s(method: Method, policy: Policy) -> float:
 
 def attempt_s(method: Method, policy: Policy) -> float:
     """Return the same for one attempt."""
-    return min(policy.attempt_timeout_s or NEVER, own_timeout_s(method, policy))
+    whole_s = own_timeout_s(method, policy)
+    return min(policy.attempt_timeout_s or NEVER, whole_s) if whole_s < NEVER else NEVER
 
 
 def attempts(policy: Policy) -> int:

@@ -119,7 +119,7 @@ def _facts(hop: Hop) -> str:
     count = attempts(hop.policy)
     tries = "1 attempt" if count == 1 else f"{count} attempts"
     facts = [_seconds(hop.timeout_s), tries]
-    if hop.policy.attempt_timeout_s:
+    if hop.policy.attempt_timeout_s and not hop.method.server_streams:
         facts.append(f"{_seconds(hop.policy.attempt_timeout_s)} each")
     if hop.policy.hedge:
         facts.append("hedged")

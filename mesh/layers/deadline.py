@@ -6,9 +6,12 @@ gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
-from ..call import NEVER, Call, Prepare
-from ..errors import Expired
+from ..call import NEVER, Call, Handler, Prepare
+from ..errors import DeadlineExceeded, Expired
+from ..runtime.cancelling import can_be_stopped
 from ..runtime.clock import Runtime
 from ..scope import due_by, scope
 
@@ -45,7 +48,7 @@ class ComputeDeadline(Prepare):
 
 
 class AttemptTimeout(Prepare):
-    """Client: bound one attempt, if a bound is configured."""
+    """Client: bound one attempt that has one reply, if a bound is configured."""
 
     def __init__(self, runtime: Runtime, timeout_s: float | None) -> None:
         self._runtime = runtime
@@ -53,13 +56,19 @@ class AttemptTimeout(Prepare):
         self.needed = timeout_s is not None
 
     def prepare(self, call: Call) -> Call:
-        """Move the deadline up for this attempt."""
+        """Move the deadline up for this attempt; a stream of replies lasts as long as it likes."""
+        if call.method.server_streams:
+            return call
         ends = self._runtime.clock.monotonic() + self._timeout_s
         return call.replace(deadline=min(call.deadline, ends))
 
 
 class CheckDeadline(Prepare):
-    """Server: a call that has none gets the default; an expired one is refused."""
+    """Server: a call that has none gets the default; an expired one is refused.
+
+    gRPC ends a call at the deadline that its client set. At the default this does, if it has one
+    reply and is served by a task: a thread learns only how much time is left.
+    """
 
     def __init__(self, runtime: Runtime, default_s: float) -> None:
         self._runtime = runtime
@@ -74,3 +83,25 @@ class CheckDeadline(Prepare):
             call = call.replace(deadline=now + self._default_s)
             due_by(call.deadline)
         return call
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Check, and end what nobody else does."""
+
+        def checked(call: Call) -> Awaitable[Any]:
+            prepared = self.prepare(call)
+            if call.deadline == NEVER and can_be_stopped():
+                return self._in_time(inner, prepared)
+            return inner(prepared)
+
+        return checked
+
+    async def _in_time(self, inner: Handler, call: Call) -> Any:
+        bound = asyncio.timeout(self._default_s)
+        try:
+            async with bound:
+                return await inner(call)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            told = f"a call of {call.method.full_name} without a deadline has {self._default_s:g} s"
+            raise DeadlineExceeded(told) from None

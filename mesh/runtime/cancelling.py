@@ -1,4 +1,4 @@
-"""Whose a cancellation is."""
+"""Whose a cancellation is, and who can be cancelled."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def is_stopped(error: BaseException) -> bool:
     except RuntimeError:
         return True
     return task is not None and task.cancelling() > 0
+
+
+def can_be_stopped() -> bool:
+    """Whether what runs here is a task: a thread cannot be made to end."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -71,9 +71,12 @@ def test_a_hop_has_the_time_that_its_callers_attempt_leaves() -> None:
 
 
 def test_a_stream_of_replies_has_no_end_of_its_own() -> None:
-    root = graph({"a": calling("b", "Read"), "b": leaf()}).explain("a", COUNT)
+    def policies(target: str, _: Method) -> Policy:
+        return replace(THREE, attempt_timeout_s=2.0) if target == "a" else THREE
+
+    root = graph({"a": calling("b", "Read"), "b": leaf()}, policies).explain("a", COUNT)
     assert root.timeout_s == NEVER
-    assert last(root).timeout_s == 9.0
+    assert last(root).timeout_s == 9.0, "nor has an attempt of it"
 
 
 def test_a_transaction_calls_nobody() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mesh.call import Call, Layer, stack
-from mesh.errors import Expired, Outcome
+from mesh.call import Call, Layer, Method, stack
+from mesh.errors import DeadlineExceeded, Expired, Outcome
 from mesh.layers.correlation import EnterScope
 from mesh.layers.deadline import MARGIN_S, AttemptTimeout, CheckDeadline, ComputeDeadline
+from mesh.runtime.clock import Runtime
+from mesh.runtime.driven import drive
 from mesh.scope import Scope, scope
-from tests.support.echo import CHAT, COUNT, READ, SUM, call_of, requests_of
+from mesh.testing.loop import VirtualClock, run_virtual
+from tests.support.echo import CHAT, COUNT, READ, SUM, EchoReply, call_of, requests_of
 from tests.support.runtime import FakeRuntime
 from tests.support.target import Target
 
@@ -99,6 +103,15 @@ class TestAttempt:
         assert await sent(layer, now + 5.0) == now + 1.0
         assert await sent(layer, now + 0.5) == now + 0.5
 
+    @pytest.mark.parametrize("method", [COUNT, CHAT, SUM], ids=lambda m: m.kind.name)
+    async def test_a_stream_of_replies_is_not_cut(
+        self, runtime: FakeRuntime, now: float, method: Method
+    ) -> None:
+        target = Target()
+        send = AttemptTimeout(runtime, 1.0).stream(target.stream)
+        await anext(send(call_of(method, now + 5.0), requests_of()))
+        assert target.calls[0].deadline == now + (1.0 if method is SUM else 5.0)
+
     async def test_without_a_bound_it_has_the_calls(self, runtime: FakeRuntime, now: float) -> None:
         assert await sent(AttemptTimeout(runtime, None), now + 5.0) == now + 5.0
 
@@ -127,6 +140,58 @@ class TestServer:
         send = CheckDeadline(runtime, 30.0).stream(target.stream)
         await anext(send(call_of(COUNT), requests_of()))
         assert target.calls[0].deadline == NEVER
+
+
+class Slow:
+    """A handler that takes a second, and what became of it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.ended = ""
+        self._error = error
+
+    async def __call__(self, _: Call) -> Any:
+        self.ended = "cancelled"
+        await asyncio.sleep(1.0)
+        if self._error:
+            raise self._error
+        self.ended = "done"
+        return EchoReply(number=7)
+
+
+class TestServerEndsWhatHasNoDeadline:
+    def served(self, slow: Slow, timeout_s: float, deadline: float = NEVER) -> Any:
+        async def story() -> Any:
+            layer = CheckDeadline(Runtime(VirtualClock()), timeout_s)
+            began = asyncio.get_running_loop().time()
+            try:
+                return await layer(slow)(call_of(READ, deadline))
+            finally:
+                took_s = asyncio.get_running_loop().time() - began
+                assert took_s == pytest.approx(min(1.0, timeout_s if deadline == NEVER else 1.0))
+
+        return run_virtual(story())
+
+    def test_at_the_default(self) -> None:
+        slow = Slow()
+        with pytest.raises(DeadlineExceeded) as caught:
+            self.served(slow, 0.3)
+        assert caught.value.outcome is Outcome.UNKNOWN
+        assert slow.ended == "cancelled"
+
+    def test_and_not_before(self) -> None:
+        assert self.served(Slow(), 2.0).number == 7
+
+    def test_nor_what_has_one_which_grpc_ends(self) -> None:
+        assert self.served(Slow(), 0.3, deadline=1e9).number == 7
+
+    def test_a_timeout_of_the_handlers_own_stays_its_own(self) -> None:
+        with pytest.raises(TimeoutError, match="its own"):
+            self.served(Slow(TimeoutError("its own")), 2.0)
+
+    def test_a_thread_is_only_told_how_much_time_is_left(self) -> None:
+        target = Target()
+        drive(CheckDeadline(FakeRuntime(), 0.3)(target.unary)(call_of(READ)))
+        assert target.calls[0].deadline < NEVER
 
 
 async def test_a_childs_whole_time_ends_before_its_parents_attempt(
