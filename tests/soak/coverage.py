@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,13 +30,13 @@ STEPS: Final = (
     "do order CancelOrder",
 )
 #: Who else serves a step of payment: it asks the provider.
-PROVIDER, PAYMENT, ORCHESTRATOR = "provider", "payment", "orchestrator"
+PROVIDER, PAYMENT = "provider", "payment"
 
 
 def hit_by(victims: Iterable[str], step: Step) -> bool:
     """Whether the death of *victims* interrupts a step that is being made."""
     target = {PROVIDER} if step.target == PAYMENT else set()
-    return bool({ORCHESTRATOR, step.target, *target} & set(victims))
+    return bool({step.caller, step.target, *target} & set(victims))
 
 
 @dataclass
@@ -45,10 +45,10 @@ class Coverage:
 
     counts: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
-    def add(self, victims: Iterable[str], interrupted: Iterable[Step]) -> None:
+    def add(self, victims: Collection[str], interrupted: Iterable[Step]) -> None:
         """Count what one kill interrupted."""
         for step in interrupted:
-            self.counts[step.kind, ORCHESTRATOR in victims] += 1
+            self.counts[step.kind, step.caller in victims] += 1
 
     @property
     def missing(self) -> list[str]:

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tests.e2e.system import PROVIDER, SERVICES, System
-from tests.soak.coverage import ORCHESTRATOR, STEPS, Coverage, hit_by
+from tests.soak.coverage import STEPS, Coverage, hit_by
 from tests.soak.databases import POSTGRES, Away, Databases
-from tests.soak.journal import Journal, Step
+from tests.soak.journal import ORCHESTRATOR, Journal, Step, service_of
 from tests.soak.patience import until
 
 #: How often each is chosen, among those that run. What an order needs is killed most.
@@ -45,7 +45,7 @@ RECENT_S: Final = 31.0
 SPARED: Final = 0.85
 #: While more than so many are down nobody is killed: how soon they are back is the machine's part.
 DOWN_MAX: Final = 3
-_SAID: Final = re.compile(r"^(\w+) (serves|was|ended|cannot|does)\b", re.MULTILINE)
+_SAID: Final = re.compile(r"^([\w-]+) (serves|was|ended|cannot|does)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Killer:
     coverage: Coverage = field(default_factory=Coverage)
 
     def __post_init__(self) -> None:
-        self._journal = Journal(self.databases)
+        self._journal = Journal(self.system, self.databases)
         self._began = time.monotonic()
         self._died_at: dict[str, float] = {}
 
@@ -114,13 +114,16 @@ class Killer:
         recent = time.monotonic() - RECENT_S
         died = {name for name, at in self._died_at.items() if at > recent}
         spared = died if self.rng.random() < SPARED else set()
-        return [name for name in self._alive() if name in WEIGHTS and name not in spared]
+        return [
+            name for name in self._alive() if service_of(name) in WEIGHTS and name not in spared
+        ]
 
     def _anyone(self) -> tuple[str, ...]:
         alive = self._candidates()
         if self.rng.random() < ALL_AT_ONCE:
-            return tuple(name for name in alive if name in (*SERVICES, PROVIDER))
-        return tuple(self.rng.choices(alive, [WEIGHTS[name] for name in alive])) if alive else ()
+            return tuple(name for name in alive if service_of(name) in (*SERVICES, PROVIDER))
+        weights = [WEIGHTS[service_of(name)] for name in alive]
+        return tuple(self.rng.choices(alive, weights)) if alive else ()
 
     async def _aimed(self) -> Kill | None:
         """Wait for a step that was never interrupted, and interrupt it; None if none comes."""
@@ -130,7 +133,7 @@ class Killer:
         ends = time.monotonic() + AIM_S
         while missing and time.monotonic() < ends:
             for step in sorted(await self._running()):
-                victim = ORCHESTRATOR if caller_dies else step.target
+                victim = step.caller if caller_dies else step.target
                 if step.kind in missing and victim in candidates:
                     return await self._kill((victim,), aimed=step.kind)
             await asyncio.sleep(AIM_POLL_S)

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.e2e.read_model import Told, as_analytics_tells, as_services_tell
 from tests.e2e.system import System
 from tests.soak.databases import Databases
 from tests.soak.driver import Driver
-from tests.soak.journal import Journal
+from tests.soak.journal import Journal, service_of
 from tests.soak.mails import Mailbox, Mails, read_mails
 from tests.soak.orders import Fate, placements, set_up
 from tests.soak.patience import until
@@ -163,7 +163,7 @@ async def orders_under(
             customers.cancel()
             await asyncio.gather(customers, return_exceptions=True)
     async with Databases(system) as databases:
-        await until(lambda: _all_ended(Journal(databases)))
+        await until(lambda: _all_ended(Journal(system, databases)))
         ended_at = time.monotonic()
         told = await _read_model(system)
         told_at = time.monotonic()
@@ -198,7 +198,7 @@ def _loaded(plan: Plan) -> Counter[str]:
     return units
 
 
-async def _all_run(system: System, names: Iterable[str]) -> bool:
+async def _all_run(system: System, names: Collection[str]) -> bool:
     """Whether every process runs, and serves."""
     if set(names) - system.pids.keys():
         return False
@@ -206,7 +206,8 @@ async def _all_run(system: System, names: Iterable[str]) -> bool:
         gateway_serves = system.get("/healthz").is_success
     except httpx.TransportError:
         return False
-    return gateway_serves and all(map(system.serves, system.config.services))
+    services = (name for name in names if service_of(name) in system.config.services)
+    return gateway_serves and all(map(system.serves, services))
 
 
 async def _all_ended(journal: Journal) -> bool:

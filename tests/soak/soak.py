@@ -18,6 +18,8 @@ from tests.soak.killer import Kill, Killer
 from tests.soak.run import Load, Outcome, orders_under
 
 STORES: Final = ("sqlite", POSTGRES)
+#: On PostgreSQL several processes may share a database: two saga engines do, and either may die.
+REPLICAS: Final = {POSTGRES: "orchestrator=2"}
 #: Whose death may come between a mail and the note that it was sent: it is then sent once more.
 MAIL_REPEATS: Final = ("notification", "mailbox", POSTGRES)
 
@@ -59,7 +61,8 @@ def soak(data: Path, options: Options, progress: Progress, before: Coverage) -> 
     """
     data.mkdir(parents=True, exist_ok=True)
     data.chmod(0o711)  # as root, a PostgreSQL server is somebody else, who must get there
-    with running(data, STORE=options.store) as system:
+    replicas = REPLICAS.get(options.store, "")
+    with running(data, STORE=options.store, MESH_REPLICAS=replicas) as system:
         return asyncio.run(_soak(system, options, progress, before))
 
 
