@@ -13,6 +13,7 @@ from mesh.client import Channel, Policy
 from mesh.events.port import Bus
 from mesh.layers.identity import Identities
 from mesh.node import LOCAL, Node
+from mesh.runtime.clock import Runtime
 from mesh.server import Application
 from mesh.service import Service
 from mesh.storage.migrate import migrations, own_migrations
@@ -20,6 +21,8 @@ from mesh.transport.memory import MemoryNetwork
 from mesh.transport.port import Route
 from tests.support.databases import Database
 
+#: What its database is called.
+SERVED = "service"
 Fake = Callable[[Any], Awaitable[Any]]
 
 
@@ -31,6 +34,7 @@ async def serving(
     caller: Principal = LOCAL,
     others: Mapping[str, Fake] | None = None,
     bus: Bus | None = None,
+    runtime: Runtime | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve *service* and yield a channel to it.
 
@@ -40,8 +44,9 @@ async def serving(
         caller: who the service takes its callers for.
         others: the methods it calls, by path, replaced by functions of their request.
         bus: where its events come from and go to.
+        runtime: what it runs on, if not on the machine's.
     """
-    node = Node(identities=Identities(anonymous=caller))
+    node = Node(runtime=runtime or Runtime(), identities=Identities(anonymous=caller))
     network = MemoryNetwork(node.runtime)
 
     def connect(target: str) -> Channel:
@@ -51,7 +56,7 @@ async def serving(
     network.serve("inventory", _fakes(others or {}))
     assert service.schema
     schema = [*own_migrations(), *migrations(service.schema)]
-    store = await database.open(schema, "service", node.runtime)
+    store = await database.open(schema, SERVED, node.runtime)
     application = Application(node, service, store, connect, connect, bus)
     network.serve("served", application.routes)
     if bus:
