@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.errors import NotFound, Refused, Unavailable
+from mesh.errors import AlreadyExists, KeyExpired, Refused, Unavailable
 from mesh.metadata import OUTSIDE_KEY
 from mesh.saga.records import SagaRow
 from mesh.saga.v1.saga_pb2 import Saga
@@ -12,6 +12,7 @@ from services.orchestrator import domain
 from services.orchestrator import place_order as placing
 from services.orchestrator.clients import Clients
 from shop.orchestrator.v1 import orchestrator_pb2 as pb
+from shop.order.v1.order_pb2 import GetOrderRequest, Order
 
 PLACE, CANCEL = placing.place_order, cancelling.cancel_order
 
@@ -50,7 +51,7 @@ async def cancel_order(
     """Undo an order that is being placed, or take back one that is confirmed."""
     placed = await ctx.sagas.journal.find(PLACE.name, request.order_id)
     if placed is None:
-        raise NotFound("there is no such order", reason="ORDER_NOT_FOUND")
+        return await cancel_by_state(ctx, request)
     if not placed.ended:
         asked = await ctx.sagas.cancel(placed.saga_id, request.reason, ctx.principal.name)
         wait = request.wait or not asked  # past its pivot it is confirmed in a moment
@@ -63,13 +64,38 @@ async def cancel_order(
     return cancelled(request, placed)
 
 
+async def cancel_by_state(
+    ctx: Context[Clients], request: pb.CancelOrderRequest
+) -> pb.CancelOrderResponse:
+    """Cancel an order that no saga is known of: it was placed so long ago that it is forgotten.
+
+    Raises:
+        NotFound: there is no such order.
+        Refused: it cannot be cancelled.
+    """
+    order = await ctx.to.order.GetOrder(GetOrderRequest(order_id=request.order_id))
+    if order.state == Order.CANCELLED:
+        response = pb.CancelOrderResponse
+        return response(order_id=order.order_id, state=response.CANCELLED)
+    if order.state != Order.CONFIRMED:
+        raise Refused("nobody is placing the order any more", reason="ORDER_NOT_CONFIRMED")
+    try:
+        return await take_back(ctx, request)
+    except KeyExpired:
+        raise Refused("its cancellation was refused long ago", reason="CANCEL_REFUSED") from None
+
+
 async def take_back(
     ctx: Context[Clients], request: pb.CancelOrderRequest
 ) -> pb.CancelOrderResponse:
     """Cancel a confirmed order; refused once its parcel is on its way."""
-    known = await ctx.sagas.journal.find(CANCEL.name, request.order_id)
     wanted = pb.CancelOrderRequest(order_id=request.order_id, reason=request.reason)
-    saga_id = known.saga_id if known else await ctx.sagas.start(CANCEL, wanted, request.order_id)
+    try:
+        saga_id = await ctx.sagas.start(CANCEL, wanted, request.order_id)
+    except AlreadyExists:  # for another reason
+        known = await ctx.sagas.journal.find(CANCEL.name, request.order_id)
+        assert known is not None  # it is kept longer than anybody waits for it
+        saga_id = known.saga_id
     row = await ctx.sagas.wait(saga_id, ctx.time_left_s() if request.wait else 0)
     if row.state == Saga.FAILED and (error := row.error()):
         raise error

@@ -274,7 +274,9 @@ class CancelOrderResponse(_message.Message):
     order_id: _builtins.str
     """The order."""
     saga_id: _builtins.str
-    """The saga that cancels it, for `mesh.saga.v1.SagaService`."""
+    """The saga that cancels it, for `mesh.saga.v1.SagaService`; empty if it was
+    cancelled so long ago that its sagas are forgotten.
+    """
     state: Global___CancelOrderResponse.State.ValueType
     """What became of the order."""
     def __init__(

@@ -70,6 +70,9 @@ class OrchestratorServiceServicer:
         """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
         shipment off, refunds the payment and returns the goods to stock.
 
+        Of several who cancel one order the first is heard, with its reason; the others
+        get its answer.
+
         NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
         and while it stands still until an operator decides.
         """

@@ -47,6 +47,9 @@ class OrchestratorServiceStub:
     """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
     shipment off, refunds the payment and returns the goods to stock.
 
+    Of several who cancel one order the first is heard, with its reason; the others
+    get its answer.
+
     NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
     and while it stands still until an operator decides.
     """
@@ -69,6 +72,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelOrderRequest, _orchestrator_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
     shipment off, refunds the payment and returns the goods to stock.
+
+    Of several who cancel one order the first is heard, with its reason; the others
+    get its answer.
 
     NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
     and while it stands still until an operator decides.
@@ -101,6 +107,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orchestrator_pb2.CancelOrderResponse, _abc.Awaitable[_orchestrator_pb2.CancelOrderResponse]]:
         """Cancels an order: undoes one that is being placed; of a confirmed one, calls the
         shipment off, refunds the payment and returns the goods to stock.
+
+        Of several who cancel one order the first is heard, with its reason; the others
+        get its answer.
 
         NOT_FOUND if there is no such order; FAILED_PRECONDITION once it is dispatched,
         and while it stands still until an operator decides.
