@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ..errors import InvalidArgument, NotFound
+from ..errors import InvalidArgument, NotFound, Refused
+from ..layers.identity import OPERATOR, require
 from ..service import Context, Service
 from ..storage.port import Tx
 from .actions import resolve_saga, retry_saga, skip_step
 from .describe import describe
+from .recording import write_recording
 from .records import SagaRow
 from .timeline import read_timeline
 from .v1 import saga_pb2 as pb
@@ -21,7 +23,7 @@ PAGE_SIZE_MAX = 1000
 def saga_service() -> Service[Any]:
     """Return the service; the process that runs an engine serves it."""
     service: Service[Any] = Service(pb.DESCRIPTOR.services_by_name["SagaService"])
-    for call in (get_saga, list_sagas, watch_saga):
+    for call in (get_saga, list_sagas, watch_saga, export_saga):
         service.call(call)
     for rpc in (get_timeline, retry_saga, skip_step, resolve_saga):
         service.rpc(rpc)
@@ -63,6 +65,18 @@ async def watch_saga(
             return
         last = saga
         await changed
+
+
+async def export_saga(ctx: Context[Any], request: pb.ExportSagaRequest) -> pb.ExportSagaResponse:
+    """Return the recording of one saga, to test later versions of its function against."""
+    require(ctx.principal, OPERATOR)
+    row, _ = await ctx.sagas.journal.open(request.saga_id)
+    if row is None:
+        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    saga = ctx.sagas.known.get((row.name, row.version))
+    if saga is None:
+        raise Refused(f"{row.name} v{row.version} is not known here", reason="VERSION_UNKNOWN")
+    return pb.ExportSagaResponse(recording=write_recording(row, saga.request_type))
 
 
 async def get_timeline(tx: Tx, request: pb.GetTimelineRequest) -> pb.Timeline:

@@ -50,6 +50,9 @@ def add_to(commands: Any) -> None:
             help="print a saga whenever it changes, until it ends; exit with 1 if it was undone",
         ),
         actions.add_parser("timeline", help="tell what happened in a saga, in order of time"),
+        actions.add_parser(
+            "export", help="print the recording of a saga, to test its code against"
+        ),
     ]
     acting = [
         actions.add_parser("retry", help="set a parked saga going again"),
@@ -138,6 +141,12 @@ async def _timeline(sagas: SagaServiceAsyncStub, options: argparse.Namespace) ->
     return 0
 
 
+async def _export(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int:
+    exported = await sagas.ExportSaga(pb.ExportSagaRequest(saga_id=options.saga_id))
+    print(exported.recording, end="")
+    return 0
+
+
 async def _retry(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int:
     request = pb.RetrySagaRequest(saga_id=options.saga_id, reason=options.reason)
     return await _act(sagas.RetrySaga, request, options)
@@ -181,6 +190,7 @@ _COMMANDS: dict[str, Command] = {
     "show": _show,
     "watch": _watch,
     "timeline": _timeline,
+    "export": _export,
     "retry": _retry,
     "skip": _skip,
     "resolve": _resolve,

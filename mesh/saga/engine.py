@@ -63,10 +63,12 @@ class SagaEngine:
         self.journal = Journal(store, node.seal)
         self._node = node
         self._store = store
-        known = {(saga.name, saga.version): saga for saga in sagas}
+        self.known = {(saga.name, saga.version): saga for saga in sagas}
         self._metrics = node.metrics.sagas
-        self._flights = Flights(node, self.journal, known, clients, remotes, backoff or BACKOFF)
-        self._leases = Leases(store, known.keys())
+        self._flights = Flights(
+            node, self.journal, self.known, clients, remotes, backoff or BACKOFF
+        )
+        self._leases = Leases(store, self.known.keys())
         self._engine_id = ""  # there is none without a lease
         self._keeper: asyncio.Task[None] | None = None
 

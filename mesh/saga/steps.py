@@ -66,7 +66,7 @@ class Ask:
 
 
 class Runner(Protocol):
-    """What makes the steps: the engine, or a recording's replay."""
+    """What makes the steps: the engine, or the replay of a recording (`mesh.testing.replay`)."""
 
     async def make(self, position: int, asks: Sequence[Ask], pivot: bool) -> list[Any]:
         """Make the steps at *position*, or answer them from the journal.

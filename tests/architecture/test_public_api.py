@@ -41,6 +41,7 @@ SURFACE: dict[str, list[str] | None] = {
     "mesh.testing.simulation": ["Result", "Simulation", "run_seed"],
     "mesh.testing.campaign": ["Report", "simulate"],
     "mesh.testing.outside": ["reach"],
+    "mesh.testing.replay": None,
 }
 
 

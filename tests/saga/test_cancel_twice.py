@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import pytest
 from google.type.money_pb2 import Money
@@ -48,7 +48,8 @@ def tell(folder: Path, story: Callable[[Shop, Cancel], Awaitable[None]]) -> None
 
             async def cancel(reason: str) -> CancelOrderResponse:
                 request = CancelOrderRequest(order_id="o-1", reason=reason, wait=True)
-                return await to.CancelOrder(request)
+                answer: CancelOrderResponse = await to.CancelOrder(request)
+                return answer
 
             await story(shop, cancel)
 

@@ -199,9 +199,12 @@ def test_what_is_confirmed_is_what_was_previewed(tmp_path: Path) -> None:
 def test_only_operators_may_act(tmp_path: Path) -> None:
     async def story(shop: Shop, sagas: SagaServiceAsyncStub, parked: pb.Saga) -> None:
         metadata = ((TOKEN, make_token(SECRET, "payment")),)
-        preview = pb.RetrySagaRequest(saga_id=parked.saga_id, reason=WHY, validate_only=True)
+        saga_id = parked.saga_id
+        preview = pb.RetrySagaRequest(saga_id=saga_id, reason=WHY, validate_only=True)
         with pytest.raises(PermissionDenied, match="operator"):
             await sagas.RetrySaga(preview, metadata=metadata)
+        with pytest.raises(PermissionDenied, match="operator"):
+            await sagas.ExportSaga(pb.ExportSagaRequest(saga_id=saga_id), metadata=metadata)
         assert (await the_saga(sagas)).state == pb.Saga.PARKED
 
     tell(tmp_path, SUCCESS, Lying("CommitReservation", refused()), story)

@@ -14,6 +14,8 @@ from mesh import cli
 from mesh.runtime.config import Config, ConfigError, ServiceConfig
 from mesh.saga import cli as command
 from mesh.saga.v1 import saga_pb2 as pb
+from mesh.testing.replay import replay
+from services.orchestrator.service import service as orchestrator
 from tests.saga.parked import SUCCESS, Lying, refused, tell
 from tests.saga.shop import Shop
 
@@ -126,6 +128,16 @@ def test_for_programs(play: Any) -> None:
     play(story)
 
 
+def test_a_saga_is_exported_and_replays(play: Any, tmp_path: Path) -> None:
+    async def story(mesh: Mesh, parked: pb.Saga) -> None:
+        status, exported = await mesh("export", parked.saga_id)
+        assert status == 0
+        (tmp_path / "parked.json").write_text(exported)
+
+    play(story)
+    replay(orchestrator, tmp_path / "parked.json")
+
+
 def test_mistakes_are_told_in_one_line(play: Any) -> None:
     async def story(mesh: Mesh, parked: pb.Saga) -> None:
         saga, why = parked.saga_id, ("--reason", "x", "--yes")
@@ -133,6 +145,7 @@ def test_mistakes_are_told_in_one_line(play: Any) -> None:
             (("show", "?"), "SAGA_NOT_FOUND"),
             (("timeline", "?"), "SAGA_NOT_FOUND"),
             (("watch", "?"), "SAGA_NOT_FOUND"),
+            (("export", "?"), "SAGA_NOT_FOUND"),
             (("skip", saga, "1", *why), "NOT_FAILED"),
             (("skip", saga, "8.1", *why), "STEP_NOT_FOUND"),
             (("resolve", saga, "undo", *why), "PIVOTED"),

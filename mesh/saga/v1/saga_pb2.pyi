@@ -4,8 +4,8 @@ isort:skip_file
 Durable sagas, seen from outside: which run, how far they got, what failed; and what
 an operator does about those that cannot go on by themselves.
 
-Nothing here holds the body of a request or a reply, so that whoever may look
-at sagas need not be trusted with the data they carry.
+Nothing here but ExportSaga, which is for operators, holds the body of a request or
+a reply, so that whoever may look at sagas need not be trusted with the data they carry.
 """
 
 from collections import abc as _abc
@@ -724,6 +724,50 @@ class TimelineEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimelineEntry: _TypeAlias = TimelineEntry  # noqa: Y015
+
+@_typing.final
+class ExportSagaRequest(_message.Message):
+    """Request of ExportSaga."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    """The saga."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSagaRequest: _TypeAlias = ExportSagaRequest  # noqa: Y015
+
+@_typing.final
+class ExportSagaResponse(_message.Message):
+    """Response of ExportSaga."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """A JSON object, as `mesh.testing.replay` reads it."""
+    def __init__(
+        self,
+        *,
+        recording: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSagaResponse: _TypeAlias = ExportSagaResponse  # noqa: Y015
 
 @_typing.final
 class OperatorAction(_message.Message):

@@ -61,6 +61,11 @@ class SagaServiceStub:
                 request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.SerializeToString,
                 response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.FromString,
                 _registered_method=True)
+        self.ExportSaga = channel.unary_unary(
+                '/mesh.saga.v1.SagaService/ExportSaga',
+                request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaRequest.SerializeToString,
+                response_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaResponse.FromString,
+                _registered_method=True)
         self.RetrySaga = channel.unary_unary(
                 '/mesh.saga.v1.SagaService/RetrySaga',
                 request_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.RetrySagaRequest.SerializeToString,
@@ -115,6 +120,18 @@ class SagaServiceServicer:
     def GetTimeline(self, request, context):
         """Returns what happened in a saga, in order of time: steps, attempts in vain,
         undos, what operators did, events that its own service published.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSaga(self, request, context):
+        """Returns a saga's recording: what it asked and what it was answered, without what
+        contracts mark `debug_redact`. Later versions of its code are tested against it.
+        For callers with the `operator` role.
+
+        NOT_FOUND if there is no such saga; FAILED_PRECONDITION if its version is not known
+        to the process.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +194,11 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     servicer.GetTimeline,
                     request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.FromString,
                     response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.SerializeToString,
+            ),
+            'ExportSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSaga,
+                    request_deserializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaRequest.FromString,
+                    response_serializer=mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaResponse.SerializeToString,
             ),
             'RetrySaga': grpc.unary_unary_rpc_method_handler(
                     servicer.RetrySaga,
@@ -309,6 +331,33 @@ class SagaService:
             '/mesh.saga.v1.SagaService/GetTimeline',
             mesh_dot_saga_dot_v1_dot_saga__pb2.GetTimelineRequest.SerializeToString,
             mesh_dot_saga_dot_v1_dot_saga__pb2.Timeline.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.saga.v1.SagaService/ExportSaga',
+            mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaRequest.SerializeToString,
+            mesh_dot_saga_dot_v1_dot_saga__pb2.ExportSagaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,8 +4,8 @@ isort:skip_file
 Durable sagas, seen from outside: which run, how far they got, what failed; and what
 an operator does about those that cannot go on by themselves.
 
-Nothing here holds the body of a request or a reply, so that whoever may look
-at sagas need not be trusted with the data they carry.
+Nothing here but ExportSaga, which is for operators, holds the body of a request or
+a reply, so that whoever may look at sagas need not be trusted with the data they carry.
 """
 
 from collections import abc as _abc
@@ -59,6 +59,14 @@ class SagaServiceStub:
     """Returns what happened in a saga, in order of time: steps, attempts in vain,
     undos, what operators did, events that its own service published.
     """
+    ExportSaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.ExportSagaRequest, _saga_pb2.ExportSagaResponse]
+    """Returns a saga's recording: what it asked and what it was answered, without what
+    contracts mark `debug_redact`. Later versions of its code are tested against it.
+    For callers with the `operator` role.
+
+    NOT_FOUND if there is no such saga; FAILED_PRECONDITION if its version is not known
+    to the process.
+    """
     RetrySaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.RetrySagaRequest, _saga_pb2.OperatorAction]
     """Sets a PARKED saga going again: undos that failed, or the step that was refused
     after the pivot, are asked again under new keys; a function that failed is run
@@ -108,6 +116,14 @@ class SagaServiceAsyncStub(SagaServiceStub):
     GetTimeline: _aio.UnaryUnaryMultiCallable[_saga_pb2.GetTimelineRequest, _saga_pb2.Timeline]  # type: ignore[assignment]
     """Returns what happened in a saga, in order of time: steps, attempts in vain,
     undos, what operators did, events that its own service published.
+    """
+    ExportSaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.ExportSagaRequest, _saga_pb2.ExportSagaResponse]  # type: ignore[assignment]
+    """Returns a saga's recording: what it asked and what it was answered, without what
+    contracts mark `debug_redact`. Later versions of its code are tested against it.
+    For callers with the `operator` role.
+
+    NOT_FOUND if there is no such saga; FAILED_PRECONDITION if its version is not known
+    to the process.
     """
     RetrySaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.RetrySagaRequest, _saga_pb2.OperatorAction]  # type: ignore[assignment]
     """Sets a PARKED saga going again: undos that failed, or the step that was refused
@@ -179,6 +195,20 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_saga_pb2.Timeline, _abc.Awaitable[_saga_pb2.Timeline]]:
         """Returns what happened in a saga, in order of time: steps, attempts in vain,
         undos, what operators did, events that its own service published.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportSaga(
+        self,
+        request: _saga_pb2.ExportSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_pb2.ExportSagaResponse, _abc.Awaitable[_saga_pb2.ExportSagaResponse]]:
+        """Returns a saga's recording: what it asked and what it was answered, without what
+        contracts mark `debug_redact`. Later versions of its code are tested against it.
+        For callers with the `operator` role.
+
+        NOT_FOUND if there is no such saga; FAILED_PRECONDITION if its version is not known
+        to the process.
         """
 
     @_abc_1.abstractmethod
