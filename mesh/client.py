@@ -67,6 +67,11 @@ class Policy:
     fallback: FallbackConfig | None = field(default=None, metadata=METHOD_ONLY)
     idempotency: Idempotency | None = field(default=None, metadata=METHOD_ONLY)
 
+    def __post_init__(self) -> None:
+        times = (self.timeout_s, self.attempt_timeout_s)
+        if any(time_s is not None and time_s <= 0.0 for time_s in times):
+            raise ValueError("timeout_s and attempt_timeout_s are more than 0")
+
     def check(self, method: Method) -> Method:
         """Return *method* with what this adds to its contract.
 

@@ -16,6 +16,10 @@ class Backoff:
     base_s: float = 0.05
     max_s: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.base_s < 0.0 or self.max_s < 0.0:
+            raise ValueError("base_s and max_s are not negative")
+
     def ceiling_s(self, attempt: int) -> float:
         """Return the longest delay after attempt number *attempt*, from 1."""
         return min(self.max_s, self.base_s * 2.0 ** min(attempt - 1, 60))

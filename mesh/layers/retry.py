@@ -44,6 +44,10 @@ class RetryPolicy:
     backoff: Backoff = field(default_factory=Backoff)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
+    def __post_init__(self) -> None:
+        if self.attempts_max < 1:
+            raise ValueError("attempts_max is at least 1: the first attempt counts")
+
 
 def may_help(call: Call, error: MeshError) -> bool:
     """Whether *call* may be sent again after *error*, as far as its contract and target say."""

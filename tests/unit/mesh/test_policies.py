@@ -87,6 +87,13 @@ def test_every_method_served_has_settings_of_its_own(policies: Made) -> None:
         ("", {"MESH_POLICIES": "1"}, "unknown: MESH_POLICIES; known are .*MESH_POLICY__"),
         ("[target.echo]", {}, "echo is both a service and a target"),
         ("[policy.echo.circuit]\nfailures = 0", {}, "policy.echo.circuit. failures: failures and"),
+        ("[policy]\ntimeout_s = 0.0", {}, r"\[policy\] timeout_s: timeout_s .* more than 0"),
+        ("", {"MESH_POLICY__TIMEOUT_S": "-1"}, "MESH_POLICY__TIMEOUT_S: timeout_s .* more than 0"),
+        ("[policy.echo]\nattempt_timeout_s = 0", {}, r"\[policy.echo\] .* are more than 0"),
+        ("[policy.echo.Read.retry]\nattempts_max = 0", {}, r"Read.retry\] .* is at least 1"),
+        ("", {"MESH_POLICY__RETRY__ATTEMPTS_MAX": "-5"}, "ATTEMPTS_MAX: .* is at least 1"),
+        ("[policy.retry.backoff]\nbase_s = -1", {}, r"\[policy.retry.backoff\] .* not negative"),
+        ("", {"MESH_POLICY__RETRY__BACKOFF__MAX_S": "-1"}, "MAX_S: .* are not negative"),
     ],
     ids=lambda value: str(value)[:40],
 )
