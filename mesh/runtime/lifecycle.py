@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import math
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ from ..layers.identity import Identities, make_token
 from ..layers.validation import warm_up
 from ..node import LOCAL, Node
 from ..policies import Policies, PolicyOf
+from ..saga.steps import Saga
 from ..server import Application
 from ..service import Service
 from ..storage.engines import open_store
@@ -44,10 +46,12 @@ from .logs import configure_logging, log
 from .metrics import Metrics
 from .telemetry import Telemetry
 
-DAY_S = 24 * 3600.0
 #: How long clients have to notice that we are about to stop, and calls to finish.
 NOTICE_S = 0.5
 GRACE_S = 10.0
+DAY_S = 24 * 3600.0
+#: A saga that is undone at its deadline has so long for that.
+UNDO_S = DAY_S / 2
 
 
 class ServiceProcess:
@@ -91,10 +95,11 @@ class ServiceProcess:
         Raises:
             PortInUseError: somebody else listens there.
             StorageError: the database cannot be opened, or what is sealed in it cannot.
-            ConfigError: a restore was interrupted.
+            ConfigError: a restore was interrupted, or keys are kept for too short a time.
         """
         presence.check_restored(self._config.data_dir)
         service = load_service(self._settings)
+        check_kept(self._config.keep_days, service.sagas)
         server = self._server.server
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         schema = migrations(service.schema) if service.schema else []
@@ -227,6 +232,25 @@ def load_service(settings: ServiceConfig) -> Service[Any]:
     except DeclarationError as error:
         raise ConfigError(f"{settings.module}: {error}") from None
     return service
+
+
+def check_kept(keep_days: int, sagas: Sequence[Saga[Any, Any]]) -> None:
+    """Fail if keys are forgotten while *sagas* may still ask under them.
+
+    The keys of a saga's steps are as old as the saga. Other services hold them, and know of no
+    saga: but retention is one setting, for all who run by the same file.
+
+    Raises:
+        ConfigError: they are.
+    """
+    longest = max(sagas, key=lambda saga: saga.deadline_s, default=None)
+    days = math.ceil((longest.deadline_s + UNDO_S) / DAY_S) if longest else 0
+    if longest and keep_days < days:
+        raise ConfigError(
+            f"[retention] days = {keep_days}: the saga {longest.name} has"
+            f" {longest.deadline_s / DAY_S:g} days (deadline_s), and a later step or undo of it"
+            f" would be refused as KEY_EXPIRED; set days to {days} or more, or shorten its deadline"
+        )
 
 
 async def serve(config: Config, names: Sequence[str], replica: int = 1) -> None:

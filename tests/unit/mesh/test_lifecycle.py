@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mesh.call import Method
 from mesh.runtime import lifecycle
-from mesh.runtime.config import load
-from mesh.runtime.lifecycle import ServiceProcess
+from mesh.runtime.config import ConfigError, load
+from mesh.runtime.lifecycle import ServiceProcess, check_kept
+from services.orchestrator.service import service as orchestrator
 
 from .programs import Folder
 from .vault import VAULT
@@ -32,3 +35,15 @@ async def test_the_rules_of_all_it_serves_are_compiled_before_the_first_call(
     await process.start()
     await process.drain()
     assert {f"{VAULT.full_name}/{method.name}" for method in VAULT.methods} <= {*compiled}
+
+
+async def test_keys_are_kept_for_as_long_as_sagas_ask_under_them(tmp_path: Path) -> None:
+    config = load({"MESH_DATA_DIR": str(tmp_path)})
+    check_kept(config.keep_days, orchestrator.sagas)
+    check_kept(8, orchestrator.sagas)
+    too_short = ServiceProcess(replace(config, keep_days=7), "orchestrator")
+    with pytest.raises(ConfigError) as caught:
+        await too_short.start()
+    for told in ("[retention] days = 7", "cancel_order has 7 days", "set days to 8 or more"):
+        assert told in str(caught.value)
+    check_kept(1, ())
