@@ -124,9 +124,9 @@ class TestProblems:
         def policies(target: str, method: Method) -> Policy:
             return replace(shorter(target, method), attempt_timeout_s=5.0)
 
-        problems = graph({"a": calling("b", "Read"), "b": leaf()}, policies).problems()
-        assert len(problems) == 2  # Count has no time of its own, its attempts do
-        assert all("for 8 s and has 4.98 s" in problem for problem in problems)
+        [problem] = graph({"a": calling("b", "Read"), "b": leaf()}, policies).problems()
+        assert "Read calls" in problem  # Count lasts as long as it likes
+        assert "for 8 s and has 4.98 s" in problem
 
     def test_too_many_calls_are_one(self) -> None:
         services = {"a": calling("b", "Read"), "b": calling("c", "Read"), "c": leaf()}
