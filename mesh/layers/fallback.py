@@ -8,6 +8,7 @@ is about to decide something, and waits for what is so.
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from google.protobuf.message import Message
-from opentelemetry import trace
+from opentelemetry.trace import get_current_span
 
 from ..call import Call, Criticality, Handler, Kind, Layer, Method
 from ..errors import MeshError, Outcome
@@ -24,6 +25,7 @@ from ..runtime.logs import log
 from ..runtime.metrics import Metrics
 from ..scope import degrade, scope
 from .breaker import FAILURES
+from .criticality import criticality_in
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class FallbackConfig:
 
     The last good reply, if it is not older than `last_good_s` seconds; as many are kept as fit
     into `entries_max` and `bytes_max`, the least recently used go first. With a `function`, set in
-    code, what it returns for the request; None is no answer.
+    code, what it returns for the request; None is no answer, nor is an exception.
     """
 
     last_good_s: float = 300.0
@@ -43,6 +45,8 @@ class FallbackConfig:
     def __post_init__(self) -> None:
         if self.last_good_s < 0.0 or self.entries_max < 1 or self.bytes_max < 1:
             raise ValueError("last_good_s is 0 or more, entries_max and bytes_max are 1 or more")
+        if inspect.iscoroutinefunction(self.function):
+            raise ValueError("function answers at once: it cannot be async")
 
     def check(self, method: Method) -> None:
         """Fail if *method* must not have one.
@@ -137,20 +141,34 @@ class Fallback(Layer):
 
     def _instead(self, call: Call, error: MeshError) -> Message | None:
         definite = error.status not in FAILURES or error.outcome is Outcome.REFUSED
-        if definite or scope.get().criticality is Criticality.CRITICAL:
+        ranks = criticality_in(call.metadata), scope.get().criticality
+        if definite or Criticality.CRITICAL in ranks:
             return None
         found = self.last_good.find(call) if self._config.last_good_s else None
         if found:
             self._say(call, error, f";age={found[1]:.0f}")
             return found[0]
-        made = self._config.function(call.request) if self._config.function else None
+        made = self._made(call)
         if made is not None:
             self._say(call, error, "")
         return made
+
+    def _made(self, call: Call) -> Message | None:
+        """Return what the function makes of the request; its failures are not the caller's."""
+        if self._config.function is None:
+            return None
+        try:
+            made = self._config.function(call.request)
+            if made is None or isinstance(made, call.method.reply_type):
+                return made
+            raise TypeError(f"a fallback returned no {call.method.reply_type.__name__}")
+        except Exception as failure:  # noqa: BLE001
+            log.error("a fallback failed", method=call.method.full_name, exc_info=failure)
+            return None
 
     def _say(self, call: Call, error: MeshError, age: str) -> None:
         method = call.method.full_name
         degrade(f"{method}{age}")
         self._metrics.load.degraded.labels(method).inc()
-        trace.get_current_span().set_attribute("mesh.degraded", f"{method}{age}")
+        (call.span or get_current_span()).set_attribute("mesh.degraded", f"{method}{age}")
         log.warning("fallback", method=method, reason=error.reason, instead=age.lstrip(";"))

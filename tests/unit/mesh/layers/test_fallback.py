@@ -9,8 +9,11 @@ import pytest
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from mesh.call import Call, Criticality
+from mesh.call import Call, Criticality, stack
 from mesh.client import Policy
 from mesh.errors import (
     CircuitOpenError,
@@ -22,7 +25,9 @@ from mesh.errors import (
     Unavailable,
 )
 from mesh.layers.breaker import FAILURES
+from mesh.layers.criticality import HandOnCriticality
 from mesh.layers.fallback import Fallback, FallbackConfig, LastGood
+from mesh.layers.tracing import TraceCall
 from mesh.runtime.metrics import Metrics
 from mesh.scope import Scope, scope
 from tests.support.echo import METHODS, READ, EchoReply, EchoRequest, call_of
@@ -109,9 +114,19 @@ async def test_it_is_for_the_same_request_and_the_same_caller(runtime: FakeRunti
     assert await send(call("a")) == GOOD
 
 
-async def test_what_is_critical_waits_for_what_is_so(runtime: FakeRuntime) -> None:
-    send = made(runtime)(Target(GOOD, Unavailable()).unary)
-    scope.set(Scope(criticality=Criticality.CRITICAL))
+@pytest.mark.parametrize(
+    ("inherited", "own"),
+    [
+        (Criticality.CRITICAL, Criticality.DEFAULT),
+        (Criticality.DEFAULT, Criticality.CRITICAL),  # by its policy
+    ],
+)
+async def test_what_is_critical_waits_for_what_is_so(
+    runtime: FakeRuntime, inherited: Criticality, own: Criticality
+) -> None:
+    layers = HandOnCriticality(own), made(runtime)
+    send = stack(*layers, around=Target(GOOD, Unavailable()).unary)
+    scope.set(Scope(criticality=inherited))
     await send(call())
     with pytest.raises(Unavailable):
         await send(call())
@@ -132,6 +147,42 @@ async def test_a_function_answers_what_is_not_known(runtime: FakeRuntime) -> Non
     assert scope.get().degraded == [READ.full_name]
     with pytest.raises(Unavailable):
         await send(call())
+
+
+def fails(_: Any) -> Any:
+    raise KeyError("a bug of the fallback's")
+
+
+@pytest.mark.parametrize("function", [fails, lambda _: "no message"], ids=["raises", "no message"])
+async def test_a_function_that_fails_leaves_the_failure_as_it_was(
+    runtime: FakeRuntime, caplog: pytest.LogCaptureFixture, function: Any
+) -> None:
+    send = made(runtime, FallbackConfig(function=function))(Target(Unavailable("down")).unary)
+    with pytest.raises(Unavailable, match="down"):
+        await send(call("a"))
+    assert scope.get().degraded == []
+    assert "a fallback failed" in caplog.text
+
+
+def test_an_async_function_is_refused() -> None:
+    async def later(_: Any) -> Any:
+        return GOOD
+
+    with pytest.raises(ValueError, match="cannot be async"):
+        FallbackConfig(function=later)
+
+
+async def test_the_mark_is_on_the_calls_own_span(runtime: FakeRuntime) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    layers = TraceCall(provider.get_tracer("test"), "echo"), made(runtime)
+    send = stack(*layers, around=Target(GOOD, Unavailable()).unary)
+    with provider.get_tracer("test").start_as_current_span("served"):
+        await send(call())
+        await send(call())
+    marks = [(span.attributes or {}).get("mesh.degraded") for span in exporter.get_finished_spans()]
+    assert marks == [None, f"{READ.full_name};age=0", None]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
