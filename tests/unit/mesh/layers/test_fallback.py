@@ -169,7 +169,7 @@ def test_an_async_function_is_refused() -> None:
         return GOOD
 
     with pytest.raises(ValueError, match="cannot be async"):
-        FallbackConfig(function=later)
+        FallbackConfig(function=later)  # type: ignore[arg-type]
 
 
 async def test_the_mark_is_on_the_calls_own_span(runtime: FakeRuntime) -> None:
