@@ -13,7 +13,7 @@ from .node import Node
 from .runtime import config
 from .transport.grpc_client import GrpcTransport
 from .transport.interceptors import client_interceptors
-from .transport.port import LayersOf
+from .transport.port import LayersAt, LayersOf
 
 if TYPE_CHECKING:
     from .policies import Policies
@@ -51,15 +51,13 @@ def interceptors(
     Give them to one channel: its circuit breakers are theirs. *target* names it in spans, and in
     `mesh.toml`, whose policies its calls have unless one is given, if there is such a file. With
     *only*, these layers are put on it and none of the others.
+
+    A channel tells of a method when it is called: what its contract does not allow, such as hedging
+    it without a mark, fails each of its calls with `ValueError`, and none is sent.
     """
     node = node or Node.of_environment()
     of_path = layers_at(node, node.target(target), policy or configured(target))
-
-    def chosen(path: str) -> tuple[Method, list[Layer]]:
-        method, layers = of_path(path)
-        return method, pick(layers, only)
-
-    return client_interceptors(chosen, node.runtime.clock.monotonic)
+    return client_interceptors(picked(of_path, only), node.runtime.clock.monotonic)
 
 
 def server_interceptors(
@@ -88,7 +86,7 @@ def layers_serving(
     """Return what gives the layers of each method that a stock server serves."""
     from .server import ServerSettings, server_layers  # takes as long again to import
 
-    fixed, policies, own = settings or ServerSettings(), _policies(), node.target("")
+    fixed, policies, own = settings or ServerSettings(), configuration(), node.target("")
 
     def of(method: Method) -> list[Layer]:
         chosen = fixed if settings or not policies else policies.served(name, method)
@@ -102,13 +100,23 @@ def pick(layers: Sequence[Layer], only: Collection[type[Layer]]) -> list[Layer]:
     return [layer for layer in layers if not only or type(layer) in only]
 
 
+def picked(layers_at: LayersAt, only: Collection[type[Layer]]) -> LayersAt:
+    """Return what gives the same methods, and `pick`s from their layers."""
+
+    def at(path: str) -> tuple[Method, list[Layer]]:
+        method, layers = layers_at(path)
+        return method, pick(layers, only)
+
+    return at
+
+
 def configured(target: str) -> Policing:
     """Return what `mesh.toml` and the environment say of calls of *target*."""
-    policies = _policies()
+    policies = configuration()
     return policies.toward(target) if policies else Policy()
 
 
-def _policies() -> Policies | None:
+def configuration() -> Policies | None:
     """Return what is configured, if anything is."""
     if not config.is_given():
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,6 +23,8 @@ PolicyOf: TypeAlias = Callable[[Method], Policy]
 
 #: What a contract may contradict.
 _OF_CONTRACTS = ("idempotency", "fallback", "hedge")
+#: What may take an event loop.
+_OF_LOOPS = ("bulkhead", "hedge")
 
 
 class Effective(NamedTuple):
@@ -59,13 +61,26 @@ class Policies:
         try:
             policy.check(method)
         except ValueError as error:
-            said = [at for path, at in sources.items() if path.partition(".")[0] in _OF_CONTRACTS]
-            raise ConfigError(f"{', '.join(dict.fromkeys(said))}: {error}") from None
+            raise _wrong(error, sources, _OF_CONTRACTS) from None
         return policy
 
     def toward(self, target: str) -> PolicyOf:
         """Return how calls of each method of *target* are treated."""
         return partial(self.of, target)
+
+    def each(self, target: str, check: Callable[[Policy], None]) -> None:
+        """Let *check* look at each policy that calls of *target* have: of all, and of methods.
+
+        Raises:
+            ConfigError: it found a ValueError.
+        """
+        for method in ("", *self.calling.methods(target)):
+            sources: dict[str, str] = {}
+            policy = self.calling.of(target, method, sources)
+            try:
+                check(policy)
+            except ValueError as error:
+                raise _wrong(error, sources, _OF_LOOPS) from None
 
     def once(self, target: str) -> PolicyOf:
         """The same for a caller that owns the retry."""
@@ -107,6 +122,12 @@ class Policies:
             if target in self._outside:
                 there = descriptor_pool.Default().FindServiceByName(method.service)
                 self.calling.check_methods(target, there.methods_by_name)
+
+
+def _wrong(error: ValueError, sources: Mapping[str, str], names: Collection[str]) -> ConfigError:
+    """Return *error* with the places where the settings called *names* were said."""
+    said = [place for path, place in sources.items() if path.partition(".")[0] in names]
+    return ConfigError(f"{', '.join(dict.fromkeys(said))}: {error}")
 
 
 def _effective(

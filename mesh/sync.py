@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from .api import configured, layers_serving, pick
-from .call import Layer, Method
+from .api import configuration, configured, layers_serving, pick, picked
+from .call import Layer
 from .client import Policy, client_layers, layers_at
 from .node import Node
 from .runtime.clock import DrivenClock, SystemClock
@@ -44,21 +44,20 @@ def interceptors(
     given, if there is such a file. With *only*, these layers are put on it and none of the others.
 
     Raises:
-        ValueError: the policy asks for what needs an event loop. If it is configured for a single
-            method, that one's first call raises it.
+        ValueError: the policy, or what is configured for the target or a method of it, asks for
+            what needs an event loop.
     """
     node = _driven(node or Node.of_environment())
-    if policy:
+
+    def check(policy: Policy) -> None:
         _refuse_suspending(pick(client_layers(node, node.target(""), policy), only))
+
+    if policy:
+        check(policy)
+    elif policies := configuration():
+        policies.each(target, check)
     of_path = layers_at(node, node.target(target), policy or configured(target))
-
-    def checked(path: str) -> tuple[Method, list[Layer]]:
-        method, layers = of_path(path)
-        layers = pick(layers, only)
-        _refuse_suspending(layers)
-        return method, layers
-
-    return sync_client_interceptors(checked, node.runtime.clock.monotonic)
+    return sync_client_interceptors(picked(of_path, only), node.runtime.clock.monotonic)
 
 
 def server_interceptors(

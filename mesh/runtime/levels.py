@@ -101,6 +101,10 @@ class Levels(Generic[T]):
             if len(meant) > 1:
                 raise said.wrong(f"means {' and '.join(meant)}; say it in code")
 
+    def methods(self, name: str) -> list[str]:
+        """Return the methods of *name* of which something is said."""
+        return [method for of, method in self._said if of == name and method]
+
     def _read_file(self, said: Said) -> None:
         own, below = self._split(said)
         self._add("", "", own)

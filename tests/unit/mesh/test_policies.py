@@ -14,6 +14,7 @@ from mesh.call import Criticality, Idempotency, Method
 from mesh.client import Channel, Policy
 from mesh.dial import Dial
 from mesh.errors import CircuitOpenError, Unavailable
+from mesh.layers.breaker import Breaker
 from mesh.layers.circuit import CircuitConfig
 from mesh.node import Node
 from mesh.policies import Policies
@@ -229,6 +230,39 @@ async def test_channels_and_interceptors_take_what_is_configured(
     path.unlink()
     assert not EchoStub(mesh.channel("legacy", "a")).Add.method.repeatable
     assert COUNT.repeatable
+
+
+@pytest.mark.parametrize(
+    ("lines", "variables", "told"),
+    [
+        (
+            "[policy.bulkhead]\nqueue_max = 5",
+            {},
+            r"mesh.toml: \[policy.bulkhead\] queue_max: Bulkhead waits",
+        ),
+        ("[policy.echo.bulkhead]\nqueue_max = 5", {}, r"\[policy.echo.bulkhead\] queue_max: Bulk"),
+        ("", {"MESH_POLICY__ECHO__READ__HEDGE": "default"}, "^MESH_POLICY__ECHO__READ__HEDGE: Hed"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_sync_interceptors_refuse_what_is_configured_when_they_are_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: str,
+    variables: dict[str, str],
+    told: str,
+) -> None:
+    path = tmp_path / "mesh.toml"
+    path.write_text(SYSTEM + lines)
+    monkeypatch.setenv("MESH_CONFIG", str(path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=told):
+        mesh.sync.interceptors("echo")
+    assert mesh.sync.interceptors("echo", only=[Breaker])
+    assert mesh.sync.interceptors("echo", policy=Policy())
+    if "echo" in told.lower():
+        assert mesh.sync.interceptors("legacy")
 
 
 def test_every_server_has_its_wire(policies: Made) -> None:
