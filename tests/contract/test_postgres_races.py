@@ -6,6 +6,7 @@ Every race is run again with the isolation lowered, and must then go wrong: else
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from mesh.errors import Refused
+from mesh.events.inbox import WAIT_MAX_S, Inbox
 from mesh.execution import in_transaction
 from mesh.runtime.clock import Runtime
 from mesh.storage import keys
@@ -22,7 +24,7 @@ from mesh.storage.port import Tx, Work
 from mesh.storage.postgres import group
 from mesh.storage.postgres.store import PostgresStore
 from tests.support.postgres import PostgresServer
-from tests.support.things import ThingEvent
+from tests.support.things import TOPIC, ThingEvent, thing
 from tests.unit.mesh.vault import PUT, call, number
 
 TABLES = Migration(
@@ -256,3 +258,18 @@ async def test_the_events_of_an_aggregate_are_numbered_in_turn_and_none_is_left_
     assert await found(replicas[0], "SELECT version FROM mesh_outbox ORDER BY 1") == sorted(
         versions
     )
+
+
+async def test_an_event_is_claimed_by_one_replica_each_time(replicas: Replicas) -> None:
+    inbox = Inbox("racing")
+    for version in range(1, ROUNDS + 1):
+        await replicas[0].write(functools.partial(inbox.keep, event=thing(version=version)))
+    read = await asyncio.gather(
+        *(replica.read(lambda tx: inbox.of(tx, TOPIC, "a", ROUNDS)) for replica in replicas)
+    )
+    assert read[0] == read[1]
+    assert len(read[0]) == ROUNDS
+    for kept in read[0]:
+        claim = functools.partial(inbox.postpone, kept=kept, delay_s=WAIT_MAX_S)
+        claimed = await at_once(replicas, [claim, claim])
+        assert claimed.count(None) == 1
