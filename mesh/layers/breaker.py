@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import grpc
 from grpc import StatusCode
+from opentelemetry.trace import Span
 
 from ..call import Call, Handler, Layer, StreamHandler
 from ..errors import CircuitOpenError, KeyInFlight, MeshError, Overloaded
@@ -80,9 +81,9 @@ class Breaker(Layer):
         return self.circuits.get(key) or self._make(*key)
 
     def _make(self, address: str, method: str) -> Circuit:
-        def changed(change: Change) -> None:
+        def changed(change: Change, span: Span | None) -> None:
             if self.circuits.get((address, method)) is made:  # else it is gone
-                self.events.changed(made, address, method, change)
+                self.events.changed(made, address, method, change, span)
 
         made = Circuit(self.config, self._now, self._runtime.random, changed)
         mode = self._mode_of(address, method)
@@ -122,16 +123,17 @@ class Breaker(Layer):
 
         async def guarded(call: Call) -> Any:
             circuit = self.circuit(call)
-            permit = circuit.acquire()
+            permit = circuit.acquire(call.span)
             if permit is None:
                 raise self._rejected(circuit, call)
             began = now() if timed else 0.0
             try:
                 reply = await inner(call)
             except BaseException as error:
-                circuit.release(permit, classify(error), now() - began if timed else 0.0)
+                took_s = now() - began if timed else 0.0
+                circuit.release(permit, classify(error), took_s, call.span)
                 raise
-            circuit.release(permit, Result.SUCCESS, now() - began if timed else 0.0)
+            circuit.release(permit, Result.SUCCESS, now() - began if timed else 0.0, call.span)
             return reply
 
         return guarded
@@ -144,20 +146,20 @@ class Breaker(Layer):
 
         async def guarded(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
             circuit = self.circuit(call)
-            permit = circuit.acquire()
+            permit = circuit.acquire(call.span)
             if permit is None:
                 raise self._rejected(circuit, call)
             try:
                 async with Reading(inner(call, requests)) as replies:
                     async for reply in replies:
                         if permit.probe:
-                            circuit.release(permit, Result.SUCCESS)
+                            circuit.release(permit, Result.SUCCESS, by=call.span)
                             permit = UNCOUNTED
                         yield reply
             except BaseException as error:
-                circuit.release(permit, classify(error))
+                circuit.release(permit, classify(error), by=call.span)
                 raise
-            circuit.release(permit, Result.SUCCESS)
+            circuit.release(permit, Result.SUCCESS, by=call.span)
 
         return guarded
 
@@ -183,7 +185,7 @@ def circuit_breaker(
             config or CircuitConfig(),
             now,
             used.random,
-            lambda change: events.changed(circuit, "", name, change),
+            lambda change, _: events.changed(circuit, "", name, change),
         )
         events.watch(circuit, "", name)
 

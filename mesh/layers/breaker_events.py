@@ -40,12 +40,14 @@ Subscriber: TypeAlias = Callable[[CircuitEvent], None]
 class Events:
     """Where circuits report: metrics, the log, spans, and whoever subscribed.
 
-    What became of a call is on its span; what became of a circuit, on that of what is being served.
+    What became of a call is on its span; what became of a circuit, on that of what is being served
+    too. Of the calls that a circuit refuses in one state the log has the first, and their number.
     """
 
     def __init__(self, target: str = "", metrics: Metrics | None = None) -> None:
         self._target = target
         self._metrics = metrics
+        self._refused: dict[tuple[str, str], int] = {}
         self.subscribers: list[Subscriber] = []
 
     def watch(self, circuit: Circuit, address: str, method: str) -> None:
@@ -56,6 +58,7 @@ class Events:
 
     def forget(self, address: str, method: str) -> None:
         """Let go of all series of a circuit that is gone."""
+        self._refused.pop((address, method), None)
         if self._metrics:
             breakers, labels = self._metrics.breakers, (self._target, address, method)
             breakers.state.remove(*labels)
@@ -63,8 +66,15 @@ class Events:
             for state in State:
                 breakers.changes.remove(*labels, state.value)
 
-    def changed(self, circuit: Circuit, address: str, method: str, change: Change) -> None:
-        """A circuit is in another state."""
+    def changed(
+        self,
+        circuit: Circuit,
+        address: str,
+        method: str,
+        change: Change,
+        span: Span | None = None,
+    ) -> None:
+        """A circuit is in another state, by the call that *span* is of."""
         log.warning(
             "circuit breaker",
             target=address or self._target,
@@ -72,16 +82,18 @@ class Events:
             was=change.was.value,
             state=change.state.value,
             why=change.why,
+            refused=self._refused.pop((address, method), 0),
         )
         if self._metrics:
             labels = self._target, address, method, change.state.value
             self._metrics.breakers.changes.labels(*labels).inc()
-        self._tell("changed", circuit, address, method, change.was, change.why)
+        self._tell("changed", circuit, address, method, change.was, change.why, span=span)
 
     def rejected(
         self, circuit: Circuit, address: str, method: str, span: Span | None = None
     ) -> CircuitOpenError:
         """A call is refused, with what is returned."""
+        self._log_first(circuit, address, method)
         if self._metrics:
             self._metrics.breakers.rejected.labels(self._target, address, method).inc()
         self._tell("rejected", circuit, address, method, circuit.state, span=span)
@@ -89,8 +101,22 @@ class Events:
         told = f"the circuit of {method} is {forced}open"
         return CircuitOpenError(told, retry_after_s=circuit.retry_after_s())
 
+    def _log_first(self, circuit: Circuit, address: str, method: str) -> None:
+        before = self._refused.get((address, method), 0)
+        self._refused[address, method] = before + 1
+        if not before:
+            log.warning(
+                "circuit breaker refuses calls",
+                target=address or self._target,
+                method=method,
+                state=circuit.state.value,
+                mode=circuit.mode.value,
+                retry_after_s=round(circuit.retry_after_s(), 3),
+            )
+
     def mode_set(self, circuit: Circuit, address: str, method: str, why: str) -> None:
         """An operator has set the circuit's mode."""
+        self._refused.pop((address, method), None)
         self._tell("mode", circuit, address, method, circuit.state, why)
 
     def _tell(
@@ -106,14 +132,15 @@ class Events:
         event = CircuitEvent(
             kind, self._target, address, method, was, circuit.state, circuit.mode, why
         )
-        (span or get_current_span()).add_event(
-            f"mesh.breaker.{kind}",
-            {
-                "rpc.method": method,
-                "mesh.address": address,
-                "mesh.breaker.state": event.state.value,
-            },
-        )
+        facts = {
+            "rpc.method": method,
+            "mesh.address": address,
+            "mesh.breaker.state": event.state.value,
+        }
+        served = get_current_span()
+        (span or served).add_event(f"mesh.breaker.{kind}", facts)
+        if kind == "changed" and span not in (None, served):
+            served.add_event(f"mesh.breaker.{kind}", facts)
         for subscriber in self.subscribers:
             try:
                 subscriber(event)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from threading import Lock
+from typing import Any
 
 from .window import Counts, CountWindow, TimeWindow
 
@@ -111,7 +112,7 @@ class Circuit:
         config: its thresholds.
         now: a monotonic clock, in seconds.
         random: for the jitter.
-        on_change: told of each change, after it, by the thread that made it.
+        on_change: told of each change, after it, by the thread that made it, and `by` what.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Circuit:
         config: CircuitConfig,
         now: Callable[[], float],
         random: Random,
-        on_change: Callable[[Change], None] = lambda change: None,
+        on_change: Callable[[Change, Any], None] = lambda change, by: None,
     ) -> None:
         self.config = config
         self._now = now
@@ -198,7 +199,7 @@ class Circuit:
                 return self.config.open_s
             return max(0.0, self._open_until - self._now()) if self._state is State.OPEN else 0.0
 
-    def acquire(self) -> Permit | None:
+    def acquire(self, by: Any = None) -> Permit | None:
         """Return leave to make a call, to be given back with `release`; None to refuse it."""
         permit = self._closed
         if permit is not None:
@@ -207,14 +208,14 @@ class Circuit:
             if self._mode is Mode.FORCED_OPEN:
                 return None
             permit = UNCOUNTED if self._mode is Mode.DISABLED else self._permit()
-        self._tell()
+        self._tell(by)
         return UNCOUNTED if permit is None and self._mode is Mode.METRICS_ONLY else permit
 
-    def release(self, permit: Permit, result: Result, duration_s: float = 0.0) -> None:
+    def release(self, permit: Permit, end: Result, duration_s: float = 0.0, by: Any = None) -> None:
         """Take note of how the call ended. Results of an earlier period change nothing."""
         if (
             permit is self._closed
-            and result is Result.SUCCESS
+            and end is Result.SUCCESS
             and not self._failures
             and self._window is None
         ):
@@ -224,10 +225,10 @@ class Circuit:
                 return
             if self._state is State.HALF_OPEN:
                 self._probes_out -= 1
-            if result is not Result.NEUTRAL:
+            if end is not Result.NEUTRAL:
                 slow = self.config.timed and duration_s > self.config.slow_s
-                self._count(result is Result.FAILURE, slow)
-        self._tell()
+                self._count(end is Result.FAILURE, slow)
+        self._tell(by)
 
     def _due(self) -> bool:
         return self._state is State.OPEN and self._now() >= self._open_until
@@ -288,11 +289,11 @@ class Circuit:
         if self._window is not None:
             self._window.clear()
 
-    def _tell(self) -> None:
+    def _tell(self, by: Any = None) -> None:
         """Tell of what changed; outside the lock, so that who is told may ask."""
         while self._changes:
             try:
                 change = self._changes.pop(0)
             except IndexError:  # another thread tells it
                 return
-            self._on_change(change)
+            self._on_change(change, by)

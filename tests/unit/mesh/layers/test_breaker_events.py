@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -11,10 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mesh import CircuitConfig, CircuitOpenError, circuit_breaker
+from mesh.call import stack
 from mesh.errors import Unavailable
 from mesh.layers import breaker as module
 from mesh.layers.breaker_events import CircuitEvent
 from mesh.layers.circuit import Mode, State
+from mesh.layers.tracing import TraceCall
 from mesh.runtime.metrics import Metrics
 from mesh.status import from_status, to_status
 from mesh.target import Target as MeshTarget
@@ -103,6 +106,47 @@ async def test_they_are_on_the_span_being_served(world: World) -> None:
         "mesh.breaker.changed",
         "mesh.breaker.rejected",
     ]
+
+
+async def test_a_change_is_on_the_span_of_the_call_that_made_it_too(world: World) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    layers = TraceCall(tracer, "order"), world.breaker
+    opens, probe = Target(Unavailable(), Unavailable()), Target()
+    with tracer.start_as_current_span("served"):
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await stack(*layers, around=opens.unary)(call_of(address="a:1"))
+        world.runtime.clock.advance(30.0)
+        await stack(*layers, around=probe.unary)(call_of(address="a:1"))
+        await world.fail()
+    changes = [
+        [(event.attributes or {})["mesh.breaker.state"] for event in span.events]
+        for span in exporter.get_finished_spans()
+    ]
+    closed = ["half_open", "closed"]
+    assert changes == [[], ["open"], closed, ["open", *closed, "open"]]
+
+
+async def test_the_log_has_the_first_refusal_after_a_change_and_how_many_there_were(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def logged() -> list[tuple[str, Any]]:
+        lines = [json.loads(record.getMessage()) for record in caplog.records]
+        return [(line["event"], line.get("refused", line["state"])) for line in lines]
+
+    refuses = ("circuit breaker refuses calls", "open")
+    with caplog.at_level(logging.WARNING, "mesh"):
+        await world.fail()
+        for _ in range(50):
+            await world.refused()
+        assert logged() == [("circuit breaker", 0), refuses]
+        world.runtime.clock.advance(30.0)
+        await world.fail(1)
+        await world.refused()
+    assert logged()[2:] == [("circuit breaker", 50), ("circuit breaker", 0), refuses]
 
 
 async def test_on_the_wire_a_rejection_says_when_to_try_again(world: World) -> None:

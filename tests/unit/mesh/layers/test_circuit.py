@@ -28,7 +28,7 @@ class Driven(Circuit):
             config,
             self.clock.monotonic,
             random.Random(seed),
-            lambda change: self.changes.append((change.was, change.state)),
+            lambda change, by: self.changes.append((change.was, change.state)),
         )
 
     def take(self) -> Permit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,10 @@ class Driven(Circuit):
     def __init__(self, config: CircuitConfig = RATES) -> None:
         self.clock = FakeClock()
         self.changes: list[Change] = []
-        super().__init__(config, self.clock.monotonic, random.Random(1), self.changes.append)
+        super().__init__(config, self.clock.monotonic, random.Random(1), self._changed)
+
+    def _changed(self, change: Change, by: Any) -> None:
+        self.changes.append(change)
 
     def one(self, result: Result, duration_s: float = 0.0) -> None:
         permit = self.acquire()
