@@ -10,8 +10,9 @@ import asyncio
 import contextvars
 import functools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..runtime.clock import Runtime
 from .port import Deliver, Event
@@ -29,7 +30,7 @@ class MemoryBus:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._log: dict[str, Event] = {}
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, dict[str, _Topic]] = {}
 
     async def publish(self, event: Event) -> None:
         """Keep *event*, unless it is here already."""
@@ -37,17 +38,21 @@ class MemoryBus:
             return
         self._log[event.event_id] = event
         for group in self._groups.values():
-            group.offer(event)
+            if event.topic in group:
+                group[event.topic].offer(event)
 
     async def subscribe(
         self, group: str, topics: Sequence[str], deliver: Deliver
     ) -> MemorySubscription:
         """Add a member to *group*."""
-        if group not in self._groups:
-            made = self._groups[group] = _Group(self._runtime, frozenset(topics))
-            for event in self._log.values():
-                made.offer(event)
-        return MemorySubscription(self._groups[group], deliver)
+        known = self._groups.setdefault(group, {})
+        for topic in topics:
+            if topic not in known:
+                known[topic] = _Topic(self._runtime)
+                for event in self._log.values():
+                    if event.topic == topic:
+                        known[topic].offer(event)
+        return MemorySubscription([known[topic] for topic in topics], deliver)
 
     async def forget(self, group: str) -> None:
         """Forget *group*."""
@@ -56,18 +61,17 @@ class MemoryBus:
     @property
     def unconfirmed(self) -> int:
         """How many events some group has yet to confirm."""
-        return sum(group.lag for group in self._groups.values())
+        return sum(topic.lag for group in self._groups.values() for topic in group.values())
 
     async def close(self) -> None:
         """There is nothing to let go of."""
 
 
 @dataclass
-class _Group:
-    """What a group has not confirmed yet, and who takes it."""
+class _Topic:
+    """What a group has not confirmed yet of one topic."""
 
     runtime: Runtime
-    topics: frozenset[str]
     waiting: deque[Event] = field(default_factory=deque)
     under_way: int = 0
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,9 +81,8 @@ class _Group:
         return len(self.waiting) + self.under_way
 
     def offer(self, event: Event) -> None:
-        if event.topic in self.topics:
-            self.waiting.append(event)
-            self.filled.set()
+        self.waiting.append(event)
+        self.filled.set()
 
     async def take(self) -> Event:
         while not self.waiting:
@@ -95,51 +98,52 @@ class _Group:
 class MemorySubscription:
     """One member of a group."""
 
-    def __init__(self, group: _Group, deliver: Deliver) -> None:
-        self._group = group
+    def __init__(self, topics: Sequence[_Topic], deliver: Deliver) -> None:
+        self._topics = topics
         self._deliver = deliver
         self._window = asyncio.Semaphore(WINDOW)
         # Their context is the broker's, not that of whoever subscribed.
         self._context = contextvars.Context()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._taking = asyncio.get_running_loop().create_task(self._take(), context=self._context)
+        self._taking = [self._begin(self._take(topic)) for topic in topics]
 
     async def lag(self) -> int:
         """Return how many events wait or are under way."""
-        return self._group.lag
+        return sum(topic.lag for topic in self._topics)
 
     async def close(self) -> None:
         """Leave the group."""
         self.drop()
-        await asyncio.gather(self._taking, *self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._taking, *self._tasks.values(), return_exceptions=True)
 
     def drop(self) -> None:
         """Leave at once, as a member does that dies."""
-        for task in (self._taking, *self._tasks.values()):
+        for task in (*self._taking, *self._tasks.values()):
             task.cancel()
 
-    async def _take(self) -> None:
+    async def _take(self, topic: _Topic) -> None:
         while True:
             await self._window.acquire()
-            event = await self._group.take()
-            self._group.under_way += 1
-            task = asyncio.get_running_loop().create_task(
-                self._deliver_until_confirmed(event), context=self._context
-            )
+            event = await topic.take()
+            topic.under_way += 1
+            task = self._begin(self._deliver_until_confirmed(event, topic.runtime))
             self._tasks[event.event_id] = task
-            task.add_done_callback(functools.partial(self._done, event))
+            task.add_done_callback(functools.partial(self._done, topic, event))
 
-    async def _deliver_until_confirmed(self, event: Event) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work, context=self._context)
+
+    async def _deliver_until_confirmed(self, event: Event, runtime: Runtime) -> None:
         while True:
             try:
                 async with asyncio.timeout(ACK_WAIT_S):
                     return await self._deliver(event)
             except Exception:  # noqa: BLE001  # not confirmed, whatever it was
-                await self._group.runtime.clock.sleep(RETRY_S)
+                await runtime.clock.sleep(RETRY_S)
 
-    def _done(self, event: Event, task: asyncio.Task[None]) -> None:
-        self._group.under_way -= 1
+    def _done(self, topic: _Topic, event: Event, task: asyncio.Task[None]) -> None:
+        topic.under_way -= 1
         if task.cancelled():  # perhaps before it began
-            self._group.give_back(event)
+            topic.give_back(event)
         self._tasks.pop(event.event_id, None)
         self._window.release()

@@ -1,7 +1,9 @@
 """The bus port on NATS JetStream (https://docs.nats.io/nats-concepts/jetstream).
 
-One stream holds every event; each group is a durable consumer that begins at the first. The
-connection is made in the background and again whenever it is lost; in between, publishing fails.
+One stream holds every event. Each group has a durable consumer for each of its topics, which begins
+at the first event: one consumer for all could be given a further topic later, but passes over what
+it has behind it of that (nats-server#7268). The connection is made in the background and again
+whenever it is lost; in between, publishing fails.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import quote
 
 from nats.aio.client import Client
@@ -23,7 +25,7 @@ from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .cloudevents import from_headers, to_headers
-from .nats_pull import NatsSubscription
+from .nats_pull import Puller
 from .port import BusError, Deliver, Event
 
 STREAM = "mesh"
@@ -38,6 +40,8 @@ RECONNECT_S = 0.5
 #: A connection on which two pings were not answered is lost.
 PING_S = 5
 ACK_WAIT_S = 30.0
+#: Events of a group under way at a time, of all topics.
+BATCH = 256
 
 logging.getLogger("nats").setLevel(logging.CRITICAL)  # we say ourselves what happens
 
@@ -73,7 +77,7 @@ class NatsBus:
         self._ready = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._asked: set[asyncio.Timeout] = set()
-        self._subscriptions: weakref.WeakSet[NatsSubscription] = weakref.WeakSet()
+        self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
 
     async def publish(self, event: Event) -> None:
         """Store *event* in the stream; it is on disk when this returns."""
@@ -102,31 +106,49 @@ class NatsBus:
     async def subscribe(
         self, group: str, topics: Sequence[str], deliver: Deliver
     ) -> NatsSubscription:
-        """Make *group*'s durable consumer and pull from it, as soon as the broker is there."""
-        config = ConsumerConfig(
-            durable_name=_durable(group),
-            filter_subjects=[f"{SUBJECTS}.{topic}" for topic in topics],
+        """Make *group*'s durable consumers and pull from them, as soon as the broker is there."""
+
+        async def deliver_message(message: Msg) -> None:
+            await deliver(from_headers(message.headers or {}, message.data))
+
+        batch = max(1, BATCH // max(1, len(topics)))
+        pullers = [
+            Puller(
+                self.client,
+                STREAM,
+                self._consumer(group, topic),
+                deliver_message,
+                batch,
+                self._runtime,
+            )
+            for topic in topics
+        ]
+        for puller in pullers:
+            self._pullers.add(puller)
+            puller.start()
+        return NatsSubscription(pullers)
+
+    def _consumer(self, group: str, topic: str) -> ConsumerConfig:
+        return ConsumerConfig(
+            durable_name=_durable(group, topic),
+            filter_subject=f"{SUBJECTS}.{topic}",
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self._ack_wait_s,
             max_ack_pending=-1,
         )
 
-        async def deliver_message(message: Msg) -> None:
-            await deliver(from_headers(message.headers or {}, message.data))
-
-        subscription = NatsSubscription(self.client, STREAM, config, deliver_message, self._runtime)
-        self._subscriptions.add(subscription)
-        subscription.start()
-        return subscription
-
     async def forget(self, group: str) -> None:
-        """Delete *group*'s durable consumer."""
+        """Delete *group*'s durable consumers."""
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_S):
-                client = await self.client()
-                await client.jetstream().delete_consumer(STREAM, _durable(group))
-        except NotFoundError:
-            return
+                stream = (await self.client()).jetstream()
+                found: list[str] = []
+                while page := await stream.consumers_info(STREAM, offset=len(found)):
+                    found += [one.name for one in page]
+                for name in found:
+                    if name.startswith(_durable(group, "")):
+                        with suppress(NotFoundError):
+                            await stream.delete_consumer(STREAM, name)
         except (NatsError, TimeoutError, OSError) as error:
             raise BusError(f"{type(error).__name__}: {error}") from error
 
@@ -195,8 +217,8 @@ class NatsBus:
             limit.reschedule(now)
 
     async def _found(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.reconnected()
+        for puller in self._pullers:
+            puller.reconnected()
 
     async def _make_stream(self, client: Client) -> None:
         stream = client.jetstream()
@@ -213,8 +235,24 @@ class NatsBus:
             )
 
 
-def _durable(group: str) -> str:
-    return quote(group, safe="").replace(".", "%2E")
+class NatsSubscription:
+    """A group's hold on its topics: a member of each one's consumer."""
+
+    def __init__(self, pullers: Sequence[Puller]) -> None:
+        self._pullers = pullers
+
+    async def lag(self) -> int:
+        """Return what the consumers have not confirmed."""
+        return sum([await puller.lag() for puller in self._pullers])
+
+    async def close(self) -> None:
+        """Stop pulling; what is under way is delivered again to somebody else."""
+        await asyncio.gather(*(puller.close() for puller in self._pullers))
+
+
+def _durable(group: str, topic: str) -> str:
+    """Return the name of a consumer, which must have no dots: GROUP@TOPIC."""
+    return f"{quote(group, safe='').replace('.', '%2E')}@{topic.replace('.', '-')}"
 
 
 async def _silent(_: Exception) -> None:

@@ -25,8 +25,6 @@ from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from .port import BusError
 
-#: Messages under way at a time.
-BATCH = 256
 EXPIRES_S = 20.0
 HEARTBEAT_S = 1.0
 #: Without a word for this long the request is made again.
@@ -40,13 +38,14 @@ ENDED = ("404", "408")
 _NANOS = 1_000_000_000
 
 
-class NatsSubscription:
+class Puller:
     """One member of a durable consumer.
 
     Args:
         client: gives the connection once it is there.
         config: of the consumer; it is made if it is missing.
         deliver: what to do with a message; it is confirmed when that returns.
+        batch: messages under way at a time.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class NatsSubscription:
         stream: str,
         config: ConsumerConfig,
         deliver: Callable[[Msg], Awaitable[None]],
+        batch: int,
         runtime: Runtime,
     ) -> None:
         self._client = client
@@ -62,6 +62,7 @@ class NatsSubscription:
         self._config = config
         self._consumer = config.durable_name or ""
         self._deliver = deliver
+        self._batch = batch
         self._runtime = runtime
         self._under_way: dict[str, tuple[Msg, asyncio.Task[None]]] = {}
         self._expected = 0  # of the request that stands
@@ -114,10 +115,8 @@ class NatsSubscription:
     async def _make_consumer(self, client: Client) -> None:
         stream = client.jetstream()
         try:
-            known = await stream.consumer_info(self._stream, self._consumer)
+            await stream.consumer_info(self._stream, self._consumer)
         except NotFoundError:
-            known = None
-        if known is None or set(_subjects(known.config)) != set(_subjects(self._config)):
             await stream.add_consumer(self._stream, self._config)
 
     async def _pull(self, client: Client, inbox: str) -> None:
@@ -125,7 +124,7 @@ class NatsSubscription:
         address = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         self._expected, self._refused, silent = 0, False, 0
         while not self._refused:
-            free = BATCH - len(self._under_way)
+            free = self._batch - len(self._under_way)
             if self._expected <= 0 and free > 0:
                 request = {
                     "batch": free,
@@ -181,10 +180,6 @@ class NatsSubscription:
             await word
         except (NatsError, OSError) as error:  # it is delivered again, in time
             log.debug("the broker was not told", error=str(error))
-
-
-def _subjects(config: ConsumerConfig) -> list[str]:
-    return config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
 
 
 async def _leave(subscription: CoreSubscription) -> None:

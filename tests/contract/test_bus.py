@@ -18,6 +18,8 @@ from tests.support.brokers import BROKERS, REAL, Broker
 from tests.support.things import TOPIC, thing
 from tests.support.waiting import until
 
+OTHER = "tests.events.v1.Other"
+
 
 @pytest.fixture(params=BROKERS)
 async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
@@ -57,8 +59,8 @@ class Reader:
     async def until(self, count: int) -> None:
         await until(lambda: len({event.event_id for event in self.got}) >= count)
 
-    def versions(self, aggregate: str = "a") -> list[int]:
-        return [event.version for event in self.got if event.aggregate == aggregate]
+    def versions(self, topic: str = TOPIC) -> list[int]:
+        return [event.version for event in self.got if event.topic == topic]
 
 
 async def publish(bus: Bus, event: Event) -> None:
@@ -112,10 +114,70 @@ async def test_each_group_gets_each_event_and_one_member_takes_it(bus: Bus) -> N
 async def test_only_what_was_asked_for_comes(bus: Bus) -> None:
     reader = Reader()
     await bus.subscribe("picky", [TOPIC], reader.deliver)
-    await publish(bus, replace(thing("x"), topic="tests.events.v1.Other", event_id="other"))
+    await publish(bus, other(1))
     await publish(bus, thing("y"))
     await reader.until(1)
     assert [event.aggregate for event in reader.got] == ["y"]
+
+
+def other(version: int) -> Event:
+    """An event of another topic."""
+    return replace(thing(version=version), topic=OTHER, event_id=f"other-{version}")
+
+
+async def test_a_topic_that_is_added_comes_from_the_first(broker: Broker) -> None:
+    bus, before, after = broker.bus(), Reader(), Reader()
+    subscription = await bus.subscribe("growing", [TOPIC], before.deliver)
+    for version in range(1, 11):
+        await publish(bus, other(version))
+        await publish(bus, thing(version=version))
+    await before.until(10)
+    await no_lag(subscription)
+    await subscription.close()
+    grown = await bus.subscribe("growing", [TOPIC, OTHER], after.deliver)
+    for version in range(11, 21):
+        await publish(bus, other(version))
+        await publish(bus, thing(version=version))
+    await after.until(30)
+    await no_lag(grown)
+    assert after.versions(OTHER) == list(range(1, 21))
+    assert before.versions() + after.versions() == list(range(1, 21))
+    await bus.close()
+
+
+async def test_members_with_a_topic_more_do_well_beside_those_without(broker: Broker) -> None:
+    bus, old, new = broker.bus(), Reader(), Reader()
+    leaving = await bus.subscribe("mixed", [TOPIC], old.deliver)
+    await bus.subscribe("mixed", [TOPIC, OTHER], new.deliver)
+    await publish(bus, other(1))
+    await new.until(1)
+    await leaving.close()
+    await bus.subscribe("mixed", [TOPIC], old.deliver)
+    for version in range(1, 21):
+        await publish(bus, other(version))
+        await publish(bus, thing(version=version))
+    await until(lambda: set(new.versions(OTHER)) == set(range(1, 21)))
+    await until(lambda: set(old.versions() + new.versions()) == set(range(1, 21)))
+    assert old.versions(OTHER) == []
+    await bus.close()
+
+
+async def test_a_group_that_was_forgotten_begins_again(broker: Broker) -> None:
+    bus, reader, beside = broker.bus(), Reader(), Reader()
+    await bus.forget("nobody")
+    kept = await bus.subscribe("group-2", [TOPIC], beside.deliver)
+    leaving = await bus.subscribe("group", [TOPIC, OTHER], reader.deliver)
+    await publish(bus, thing())
+    await publish(bus, other(1))
+    await reader.until(2)
+    await no_lag(kept)
+    await leaving.close()
+    await bus.forget("group")
+    again = Reader()
+    await bus.subscribe("group", [TOPIC, OTHER], again.deliver)
+    await again.until(2)
+    assert len(beside.got) == 1
+    await bus.close()
 
 
 async def test_what_is_not_taken_comes_again(bus: Bus) -> None:
