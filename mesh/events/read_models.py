@@ -3,12 +3,13 @@
 A service says which tables are its read model; each has a column ``model``, and its functions for
 events write it as ``tx.subscription``. Rebuilding adds a subscription that begins at the first
 event and fills rows of its own; once it is as far as the model that serves it takes its place, in
-one transaction, and the rows of the old one are deleted.
+one transaction, and the rows of the old one are deleted, a few at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from ..runtime import beside
 from ..runtime.clock import Runtime
 from ..runtime.logs import log
 from ..storage.port import Store, Tx
+from ..storage.retention import PAUSE_S, delete_some
 from .inbox import Inbox, State
 from .port import Bus
 from .v1 import read_models_pb2 as pb
@@ -109,13 +111,13 @@ class ReadModels:
         self._tables = tables
         self._follow = follow
         self._fed: dict[str, Follower] = {}
+        self._leaving: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Feed what there is; the first time, begin."""
         if not await self._store.read(current):
             await self._store.write(lambda tx: begin(tx, self._service))
-        await self._look()
         self._task = beside.begin(self._run())
 
     async def stop(self) -> None:
@@ -126,34 +128,47 @@ class ReadModels:
 
     async def _run(self) -> None:
         while True:
-            await self._runtime.clock.sleep(EVERY_S)
+            wait_s = EVERY_S
             try:
-                await self._look()
+                if await self._look():
+                    wait_s = PAUSE_S
             except Exception as error:  # noqa: BLE001  # it must go on
                 log.error("read models wait", exc_info=error)
+            await self._runtime.clock.sleep(wait_s)
 
-    async def _look(self) -> None:
-        for name, state in await self._store.read(_models):
-            if state == Model.DROPPED:
-                await self._drop(name)
-                continue
+    async def _look(self) -> bool:
+        """Do what is to be done for each model; whether there is more to delete."""
+        found = dict(await self._store.read(_models))
+        live = {name: state for name, state in found.items() if state != Model.DROPPED}
+        for name in live:
             if name not in self._fed:
                 self._fed[name] = self._follow(name)
                 await self._fed[name].start()
+        for name, state in live.items():
             if state == Model.BUILDING and not await self._fed[name].lag():
                 changed = await self._store.write(_taking(name))
                 if changed:
                     log.info("another read model serves", model=name)
+        # Another replica may have dropped one and deleted it since the last look.
+        self._leaving.update(name for name in (*found, *self._fed) if name not in live)
+        return any([await self._drop(name) for name in sorted(self._leaving)])
 
-    async def _drop(self, name: str) -> None:
-        """Delete a model; what is begun again is deleted again."""
+    async def _drop(self, name: str) -> bool:
+        """Delete some of a model; whether there is more. What is begun again is deleted again."""
         follower = self._fed.pop(name, None)
         if follower:
             await follower.stop()
+        for table, column in (
+            *((table, "model") for table in self._tables),
+            ("mesh_inbox", "subscription"),
+            ("mesh_inbox_heads", "subscription"),
+        ):
+            if await self._store.write(_deleting(table, column, name)):
+                return True
         await self._bus.forget(name)
-        for table in (*self._tables, "mesh_inbox", "mesh_inbox_heads"):
-            await self._store.write(_deleting(table, name))
-        await self._store.write(_deleting("mesh_read_models", name))
+        await self._store.write(_deleting("mesh_read_models", "name", name))
+        self._leaving.discard(name)
+        return False
 
 
 async def _models(tx: Tx) -> list[tuple[str, int]]:
@@ -187,14 +202,5 @@ def _taking(name: str) -> Callable[[Tx], Awaitable[bool]]:
     return take
 
 
-def _deleting(table: str, name: str) -> Callable[[Tx], Awaitable[None]]:
-    column = {
-        "mesh_inbox": "subscription",
-        "mesh_inbox_heads": "subscription",
-        "mesh_read_models": "name",
-    }.get(table, "model")
-
-    async def delete(tx: Tx) -> None:
-        await tx.execute(f"DELETE FROM {table} WHERE {column} = $1", name)
-
-    return delete
+def _deleting(table: str, column: str, name: str) -> Callable[[Tx], Awaitable[int]]:
+    return functools.partial(delete_some, table=table, column=column, value=name)

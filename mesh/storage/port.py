@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,8 +26,11 @@ class Tx(ABC):
     """One open transaction, as handlers see it.
 
     `principal` is who called, `correlation_id` the id of the request that led to it; both are
-    empty outside of a call. `subscription` is whose turn at an event it is.
+    empty outside of a call. `subscription` is whose turn at an event it is. `row_id` is what the
+    engine calls the place of a row, whatever the key of its table is.
     """
+
+    row_id: ClassVar[str] = "rowid"
 
     principal: Principal = NOBODY
     correlation_id: str = ""

@@ -103,6 +103,14 @@ class Retention:
         return await self._store.write(held)
 
 
+async def delete_some(tx: Tx, table: str, column: str, value: str) -> int:
+    """Delete a batch of the rows of *table* whose *column* is *value*; return how many."""
+    # The names are our own.
+    some = f"SELECT {tx.row_id} FROM {table} WHERE {column} = $1 LIMIT $2"  # noqa: S608
+    sql = f"DELETE FROM {table} WHERE {tx.row_id} IN ({some}) RETURNING 1"  # noqa: S608
+    return len(await tx.execute(sql, value, BATCH))
+
+
 async def _next_scope(tx: Tx, after: tuple[str, str]) -> tuple[str, str] | None:
     rows = await tx.execute(
         "SELECT principal, method FROM mesh_keys WHERE (principal, method) > ($1, $2)"

@@ -15,7 +15,7 @@ from mesh.saga.records import SagaRow, StepRow
 from mesh.saga.v1.saga_pb2 import Saga
 from mesh.storage.migrate import own_migrations
 from mesh.storage.port import Store, Tx
-from mesh.storage.retention import BATCH, Retention
+from mesh.storage.retention import BATCH, Retention, delete_some
 from tests.support.databases import Database
 
 DAY_S = 24 * 3600.0
@@ -151,3 +151,17 @@ async def test_more_than_a_batch_goes(world: World) -> None:
     await world.store.write(many)
     assert await world.sweep() == BATCH + 7
     assert await world.rows_of("gone") == [0, 0, 0]
+
+
+async def test_what_has_a_value_goes_a_batch_at_a_time(world: World) -> None:
+    async def many(tx: Tx) -> None:
+        for number in range(BATCH + 7):
+            await record(tx, "gone", "CANCEL", "ops", str(number))
+        await record(tx, "kept", "CANCEL", "ops", "")
+
+    async def some(tx: Tx) -> int:
+        return await delete_some(tx, "mesh_saga_actions", "saga_id", "gone")
+
+    await world.store.write(many)
+    assert [await world.store.write(some) for _ in range(3)] == [BATCH, 7, 0]
+    assert await world.rows_of("kept") == [0, 0, 1]

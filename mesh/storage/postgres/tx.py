@@ -37,6 +37,8 @@ def check_statement(sql: str) -> None:
 class PostgresTx(Tx):
     """A work's part of a transaction; `waits` while the server has the turn."""
 
+    row_id = "ctid"
+
     def __init__(self, connection: Connection, runtime: Runtime, now: float) -> None:
         self._connection = connection
         self._runtime = runtime

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mesh.call import Call
 from mesh.events.consumer import Consumer
-from mesh.events.memory import MemoryBus
+from mesh.events.memory import MemoryBus, MemorySubscription
+from mesh.events.port import BusError, Deliver
 from mesh.events.read_models import ReadModels, begin, current
 from mesh.node import Node
 from mesh.runtime.clock import Runtime
@@ -22,12 +24,39 @@ TABLE = Migration(
 SCHEMA = (*own_migrations(), TABLE)
 
 
+class Broker(MemoryBus):
+    """Is away now and then."""
+
+    away = False
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], deliver: Deliver
+    ) -> MemorySubscription:
+        subscription = await super().subscribe(group, topics, deliver)
+        there = subscription.lag
+
+        async def lag() -> int:
+            self._check()
+            return await there()
+
+        subscription.lag = lag  # type: ignore[method-assign]
+        return subscription
+
+    async def forget(self, group: str) -> None:
+        self._check()
+        await super().forget(group)
+
+    def _check(self) -> None:
+        if self.away:
+            raise BusError("away")
+
+
 class Reader:
     """A service with a read model of things; `sign` is its code's version."""
 
     def __init__(self, store: Store, runtime: Runtime) -> None:
         self.store, self.runtime = store, runtime
-        self.bus = MemoryBus(self.runtime)
+        self.bus = Broker(self.runtime)
         self.sign = 1
         self.fails = False
         self.models = self._models()
