@@ -140,11 +140,14 @@ class System:
         return done
 
     def sagas_running(self) -> int:
-        """How many sagas are in flight, as the orchestrator's own metrics have it."""
-        port = self.config.service("orchestrator").port + ADMIN_PORT_OFFSET
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
-        (line,) = [line for line in text.splitlines() if line.startswith("mesh_sagas_running ")]
-        return int(float(line.split()[1]))
+        """How many sagas are in flight, as the orchestrators' own metrics have it."""
+        running = 0
+        for port in self.config.service("orchestrator").ports:
+            address = f"http://127.0.0.1:{port + ADMIN_PORT_OFFSET}"
+            text = httpx.get(f"{address}/metrics", timeout=5).text
+            (line,) = [line for line in text.splitlines() if line.startswith("mesh_sagas_running ")]
+            running += int(float(line.split()[1]))
+        return running
 
     def wait_in_flight(self, wanted: int) -> int:
         """Wait until so many sagas are in flight at least; return how many are."""
