@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mesh.metadata import CORRELATION_ID, OUTSIDE_KEY, TOKEN, TRACEPARENT
+from mesh.metadata import CORRELATION_ID, DEGRADED, OUTSIDE_KEY, TOKEN, TRACEPARENT
 
 from .descriptors import Exposed
 from .parts import header, type_of
@@ -70,6 +70,6 @@ def _cors(settings: Settings) -> dict[str, Any]:
         "allow_origin_string_match": [{"exact": origin} for origin in settings.origins],
         "allow_methods": "GET, POST",
         "allow_headers": ", ".join(("content-type", OUTSIDE_KEY, CORRELATION_ID, TRACEPARENT)),
-        "expose_headers": CORRELATION_ID,
+        "expose_headers": ", ".join((CORRELATION_ID, DEGRADED)),
         "max_age": "600",
     }

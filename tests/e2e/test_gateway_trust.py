@@ -179,6 +179,8 @@ def test_the_console_may_call_from_a_browser_and_others_may_not(edge: Edge) -> N
     for path in ("/v1/orders/1", "/v1/nope"):
         answer = edge.get(path, headers={"origin": CONSOLE})
         assert answer.headers["access-control-allow-origin"] == CONSOLE
+        exposed = answer.headers["access-control-expose-headers"].replace(" ", "").split(",")
+        assert {*exposed} == {"x-correlation-id", "mesh-degraded"}
         answer = edge.get(path, headers={"origin": "http://elsewhere"})
         assert "access-control-allow-origin" not in answer.headers
 
