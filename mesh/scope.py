@@ -47,12 +47,16 @@ scope: ContextVar[Scope] = ContextVar("mesh_scope", default=_OUTSIDE)
 #: An answer names as many of its faults as this.
 _DEGRADED_MAX = 8
 
+#: What was last said of an answer: of one that a layer made, in place of what a server sends.
+said: ContextVar[str] = ContextVar("mesh_said", default="")
+
 
 def degrade(what: str) -> None:
     """Note of the answer that is being made that *what*, ``METHOD;age=SECONDS``, is out of date.
 
     It goes out with the answer's initial metadata (`mesh-degraded`), and on to who called that.
     """
+    said.set(what)
     noted = scope.get().degraded
     if noted is not None and what not in noted and len(noted) < _DEGRADED_MAX:
         noted.append(what)

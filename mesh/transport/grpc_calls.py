@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import grpc
 
 from ..layers.streams import Reading
+from .port import made
 
 _END = object()
 
@@ -36,8 +37,9 @@ class Attempts:
         self._answered.append((reply, rpc))
 
     def call_of(self, reply: Any) -> Any:
-        """Return gRPC's own call that brought *reply*; *reply* if a layer made it."""
-        return next((rpc for brought, rpc in self._answered if brought is reply), reply)
+        """Return gRPC's own call that brought *reply*; one of ours if a layer made it."""
+        brought = (rpc for answer, rpc in self._answered if answer is reply)
+        return next(brought, None) or MadeCall(reply)
 
 
 class _WorkingCall(grpc.aio.Call):
@@ -176,6 +178,58 @@ class StreamCall(
     async def done_writing(self) -> NoReturn:
         """Never called, likewise."""
         raise NotImplementedError
+
+
+class MadeCall(grpc.aio.UnaryUnaryCall[Any, Any]):
+    """A call that a layer answered: it has ended well, and says in its metadata what it is."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+        self._metadata = grpc.aio.Metadata(*made())
+
+    def cancel(self) -> bool:
+        """Return False: it has ended."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Return False, likewise."""
+        return False
+
+    def done(self) -> bool:
+        """Return True."""
+        return True
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Tell *callback* at once."""
+        callback(self)
+
+    def time_remaining(self) -> float | None:
+        """Return None."""
+        return None
+
+    async def initial_metadata(self) -> grpc.aio.Metadata:
+        """Return what the layer said of its answer, as a server would."""
+        return self._metadata
+
+    async def trailing_metadata(self) -> grpc.aio.Metadata:
+        """Return nothing."""
+        return grpc.aio.Metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        """Return OK."""
+        return grpc.StatusCode.OK
+
+    async def details(self) -> str:
+        """Return nothing."""
+        return ""
+
+    async def wait_for_connection(self) -> None:
+        """Return at once."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Return the reply."""
+        yield from ()
+        return self._reply
 
 
 def _look(task: asyncio.Task[Any]) -> None:

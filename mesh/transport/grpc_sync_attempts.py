@@ -32,6 +32,7 @@ class Attempts:
         self.blocks = ".future." not in getattr(continuation, "__qualname__", "")
         self.details = details
         self.rpc: Any = None
+        self.reply: Any = None
         self.cancelled = False
 
     def start(self, details: Any, request: Any) -> Any:

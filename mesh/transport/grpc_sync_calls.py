@@ -20,6 +20,7 @@ from grpc import StatusCode
 from ..runtime.driven import Pause, Rest, drive, finish, in_background, pause_of
 from .grpc_sync_attempts import Attempts
 from .grpc_sync_errors import SyncRpcError, stock_error
+from .port import made
 
 
 class _DrivenCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # no generic at run time
@@ -171,6 +172,20 @@ class ReplyCall(_DrivenCall):
                 return  # cut short
             self._pause = None
         self._advance()
+
+    @property
+    def _made(self) -> bool:
+        """Whether a layer answered."""
+        return self._over and not self._error and self._reply is not self._attempts.reply
+
+    def initial_metadata(self) -> Any:
+        """Return that of the last attempt; of a layer's own answer, what it says of that."""
+        return self._context.run(made) if self._made else super().initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        """Return that of its failure, or of the last attempt; a layer's own answer has none."""
+        self._settle()
+        return () if self._made else super().trailing_metadata()
 
     def cancel(self) -> bool:
         """End the call and what the layers do for it; one that rests ends at once."""

@@ -77,7 +77,7 @@ class _Continue:
         try:
             if not call.carrier.blocks:
                 await Wait(rpc)
-            reply = rpc.result()
+            reply = call.carrier.reply = rpc.result()
             _note(rpc)
             return reply
         except (grpc.RpcError, grpc.FutureCancelledError) as error:

@@ -11,7 +11,7 @@ from ..call import NEVER, Call, Door, Handler, Layer, Method, StreamHandler, sta
 from ..discovery import Reach
 from ..metadata import ATTEMPT, DEGRADED, KEY, OUTSIDE_KEY
 from ..runtime.clock import Runtime
-from ..scope import degrade, scope
+from ..scope import degrade, said, scope
 
 #: Gives the method at a path, and the layers around its calls.
 LayersAt: TypeAlias = Callable[[str], tuple[Method, Sequence[Layer]]]
@@ -137,6 +137,12 @@ def answering() -> tuple[tuple[str, str], ...]:
     """Return the initial metadata of the answer that is being made."""
     noted = scope.get().degraded
     return ((DEGRADED, ", ".join(noted)),) if noted else ()
+
+
+def made() -> tuple[tuple[str, str], ...]:
+    """Return the initial metadata of an answer that a layer has just made in place of a server."""
+    mark = said.get()
+    return ((DEGRADED, mark),) if mark else ()
 
 
 def answered(metadata: Iterable[tuple[str, Any]]) -> None:
