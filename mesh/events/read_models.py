@@ -118,7 +118,9 @@ class ReadModels:
         """Feed what there is; the first time, begin."""
         if not await self._store.read(current):
             await self._store.write(lambda tx: begin(tx, self._service))
-        self._task = beside.begin(self._run())
+        self._task = beside.begin(
+            beside.keep_on("a look at read models", self._step, self._runtime.clock, EVERY_S)
+        )
 
     async def stop(self) -> None:
         """Stop where it stands."""
@@ -126,15 +128,9 @@ class ReadModels:
         for follower in self._fed.values():
             await follower.stop()
 
-    async def _run(self) -> None:
-        while True:
-            wait_s = EVERY_S
-            try:
-                if await self._look():
-                    wait_s = PAUSE_S
-            except Exception as error:  # noqa: BLE001  # it must go on
-                log.error("read models wait", exc_info=error)
-            await self._runtime.clock.sleep(wait_s)
+    async def _step(self) -> None:
+        more = await self._look()
+        await self._runtime.clock.sleep(PAUSE_S if more else EVERY_S)
 
     async def _look(self) -> bool:
         """Do what is to be done for each model; whether there is more to delete."""

@@ -32,13 +32,21 @@ async def keep_on(
 ) -> NoReturn:
     """Take one *step* after the other, until it is cancelled: nothing that a step meets ends it.
 
-    After a step that raised, which is logged under *what*, it pauses for *pause_s*.
+    After a step that raised it pauses for *pause_s*. The log hears under *what* of the first of a
+    kind in a row, and when it works again: a database may be away for hours.
     """
+    met: type[BaseException] | None = None
     while True:
         try:
             await step()
         except (Exception, asyncio.CancelledError) as error:
             if is_stopped(error):
                 raise
-            log.error(f"{what} failed, and goes on", exc_info=error)
+            if type(error) is not met:
+                met = type(error)
+                log.error(f"{what} failed, and goes on", exc_info=error)
             await clock.sleep(pause_s)
+        else:
+            if met:
+                met = None
+                log.info(f"{what} works again")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 
 import pytest
 
@@ -47,3 +49,26 @@ def test_it_can_be_stopped_while_it_pauses_too() -> None:
         assert loop.cancelled()
 
     run_virtual(main())
+
+
+def test_that_it_fails_is_said_once_for_each_kind_and_that_it_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "mesh")
+    meets: list[Exception | None] = [OSError(), OSError(), ValueError(), None, None, OSError()]
+
+    async def step() -> None:
+        await asyncio.sleep(1.0)
+        met = meets.pop(0) if meets else None
+        if met:
+            raise met
+
+    async def main() -> None:
+        loop = beside.begin(beside.keep_on("a loop", step, VirtualClock(), PAUSE_S))
+        await asyncio.sleep(60.0)
+        await beside.end(loop)
+
+    run_virtual(main())
+    fails, works = "a loop failed, and goes on", "a loop works again"
+    said = [json.loads(record.message)["event"] for record in caplog.records]
+    assert said == [fails, fails, works, fails, works]
