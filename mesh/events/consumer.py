@@ -88,7 +88,8 @@ class Consumer:
         if self._subscription:
             await self._subscription.close()
         await beside.end(*self._tasks, *self._working.values())
-        for gauge in (self._node.metrics.inbox, self._node.metrics.bus_lag):
+        metrics = self._node.metrics
+        for gauge in (metrics.inbox, metrics.inbox_gap, metrics.bus_lag):
             gauge.remove_by_labels({"subscription": self._name})
 
     async def lag(self) -> int:
@@ -255,6 +256,7 @@ class Consumer:
         counts = await self._store.read(self.inbox.counts)
         for state in State:
             metrics.inbox.labels(self._name, state.name.lower()).set(counts[state])
+        metrics.inbox_gap.labels(self._name).set(await self._store.read(self.inbox.gap_s))
         if self._subscription:
             with contextlib.suppress(BusError):
                 metrics.bus_lag.labels(self._name).set(await self._subscription.lag())

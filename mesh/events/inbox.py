@@ -17,6 +17,8 @@ from .port import Event
 
 #: The longest that an event waits before it is tried again.
 WAIT_MAX_S = 60.0
+#: Early events that are looked at for a gap before them.
+GAPS_MAX = 1000
 #: So far apart may what two replicas take for the time be: each asks before it has its snapshot.
 APART_S = 5.0
 
@@ -202,6 +204,23 @@ class Inbox:
             self.subscription,
         )
         return {**dict.fromkeys(State, 0), **{State(state): count for state, count in rows}}
+
+    async def gap_s(self, tx: Tx) -> float:
+        """Return for how long an event has waited for one that is not here; 0 if none does.
+
+        Those behind a dead one wait for an operator. Only the oldest are looked at.
+        """
+        ((since,),) = await tx.execute(
+            "SELECT MIN(next_at) FROM (SELECT topic, aggregate, version, next_at FROM mesh_inbox"
+            " WHERE subscription = $1 AND state = $2 ORDER BY next_at LIMIT $3) AS early"
+            " WHERE NOT EXISTS (SELECT 1 FROM mesh_inbox AS kept WHERE kept.subscription = $1"
+            " AND kept.topic = early.topic AND kept.aggregate = early.aggregate"
+            " AND kept.version < early.version AND kept.state <> $2)",
+            self.subscription,
+            State.EARLY,
+            GAPS_MAX,
+        )
+        return 0.0 if since is None else max(0.0, tx.now() - float(since))
 
     async def _set(self, tx: Tx, kept: Kept, what: str, *values: Any) -> bool:
         """Change it if its time is the same still: whoever sees to it sets another one."""

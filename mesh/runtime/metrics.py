@@ -148,17 +148,15 @@ class Metrics:
             "Age of the oldest event that waits for the bus",
             registry=self.registry,
         )
-        self.inbox = Gauge(
-            "mesh_inbox_events",
-            "Events that have arrived and are not applied",
-            ("subscription", "state"),
-            registry=self.registry,
+        self.inbox = self._of_subscription(
+            "mesh_inbox_events", "Events that have arrived and are not applied", "state"
         )
-        self.bus_lag = Gauge(
-            "mesh_bus_lag_events",
-            "Events that the bus still has for this service",
-            ("subscription",),
-            registry=self.registry,
+        self.inbox_gap = self._of_subscription(
+            "mesh_inbox_gap_seconds",
+            "How long an event has waited for an earlier one that has not arrived",
+        )
+        self.bus_lag = self._of_subscription(
+            "mesh_bus_lag_events", "Events that the bus still has for this service"
         )
         self.database_failing = Gauge(
             "mesh_database_failing",
@@ -191,6 +189,9 @@ class Metrics:
             ("action", "by"),
             registry=self.registry,
         )
+
+    def _of_subscription(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(name, what, ("subscription", *labels), registry=self.registry)
 
     def _counter(self, name: str, what: str) -> Counter:
         return Counter(name, what, ("topic",), registry=self.registry)

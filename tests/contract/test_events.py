@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -272,3 +273,23 @@ async def until_seen(one: Reader, numbers: list[int]) -> None:
 async def only_one(one: Reader) -> list[ReadModel]:
     found = await one.store.read(describe)
     return found if len(found) == 1 else []
+
+
+async def test_a_gap_is_told_and_what_waits_behind_a_dead_event_is_none(worlds: Any) -> None:
+    world = await worlds()
+    inbox = world.consumer.inbox
+
+    async def ages(tx: Tx, *, missing: float, dead: float) -> None:
+        """An aggregate waits for its first event, another one for an operator."""
+        for event in (thing("gap", 2), thing("dead", 1), thing("dead", 2)):
+            await inbox.keep(tx, event)
+        change = "UPDATE mesh_inbox SET next_at = $1, state = $2 WHERE aggregate = $3"
+        await tx.execute(change, tx.now() - missing, State.EARLY, "gap")
+        await tx.execute(f"{change} AND version = 2", tx.now() - dead, State.EARLY, "dead")
+        await tx.execute(f"{change} AND version = 1", 0.0, State.DEAD, "dead")
+
+    assert await world.store.read(inbox.gap_s) == 0
+    await world.store.write(functools.partial(ages, missing=100.0, dead=1e6))
+    assert 100 <= await world.store.read(inbox.gap_s) < 1e6
+    await world.store.write(lambda tx: inbox.remove(tx, thing("gap", 2)))
+    assert await world.store.read(inbox.gap_s) == 0

@@ -21,9 +21,11 @@ def test_each_subscription_of_a_process_has_its_own_until_it_ends(tmp_path: Path
         told = world.node.metrics.registry.get_sample_value
         early = {"state": "early"}
         assert told("mesh_inbox_events", {"subscription": "notes", **early}) == 1
+        assert (told("mesh_inbox_gap_seconds", {"subscription": "notes"}) or 0) >= OBSERVE_S
         assert told("mesh_bus_lag_events", {"subscription": "notes"}) == 0
         await world.stop()
         assert told("mesh_inbox_events", {"subscription": "notes", **early}) is None
+        assert told("mesh_inbox_gap_seconds", {"subscription": "notes"}) is None
         assert told("mesh_bus_lag_events", {"subscription": "notes"}) is None
         assert told("mesh_inbox_events", {"subscription": "notes-2", **early}) == 7
 
