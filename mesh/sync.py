@@ -47,7 +47,9 @@ def interceptors(
         ValueError: the policy, or what is configured for the target or a method of it, asks for
             what needs an event loop.
     """
-    node = _driven(node or Node.of_environment())
+    node = node or Node.of_environment()
+    own = node.target(target)  # one for all calls of the process, on whichever clock they are
+    node = _driven(node)
 
     def check(policy: Policy) -> None:
         _refuse_suspending(pick(client_layers(node, node.target(""), policy), only))
@@ -56,7 +58,7 @@ def interceptors(
         check(policy)
     elif policies := configuration():
         policies.each(target, check)
-    of_path = layers_at(node, node.target(target), policy or configured(target))
+    of_path = layers_at(node, own, policy or configured(target))
     return sync_client_interceptors(picked(of_path, only), node.runtime.clock.monotonic)
 
 
@@ -84,7 +86,9 @@ def _driven(node: Node) -> Node:
     """Return *node* on a clock that needs no event loop; one that a test brought is kept."""
     if not isinstance(node.runtime.clock, SystemClock):
         return node
-    return replace(node, runtime=replace(node.runtime, clock=DrivenClock()))
+    driven = replace(node, runtime=replace(node.runtime, clock=DrivenClock()))
+    vars(driven)["faults"] = node.faults.on(driven.runtime)  # what is injected is injected here too
+    return driven
 
 
 def _refuse_suspending(layers: Sequence[Layer]) -> None:

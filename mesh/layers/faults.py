@@ -63,6 +63,12 @@ class Faults(Layer):
         self._metrics = metrics
         self._faults: dict[str, tuple[Fault, float]] = {}
 
+    def on(self, runtime: Runtime) -> Faults:
+        """Return the same faults, for calls on another clock."""
+        same = Faults(runtime, self._metrics)
+        same._faults = self._faults
+        return same
+
     def inject(self, method: str, fault: Fault) -> None:
         """Begin; a fault that the method has is replaced.
 

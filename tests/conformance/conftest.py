@@ -16,6 +16,7 @@ import mesh
 from mesh.call import Principal
 from mesh.layers.backoff import Backoff
 from mesh.layers.identity import Identities, make_token
+from mesh.server import ServerSettings
 from tests.conformance.servicers import Script
 from tests.conformance.ways import WAYS, Outcome, Send, Setting
 from tests.support.waiting import until
@@ -28,6 +29,7 @@ POLICY = mesh.Policy(
     circuit=mesh.CircuitConfig(failures=4, open_s=3600.0),
     timeout_s=PATIENCE_S,
 )
+SERVED = ServerSettings()
 
 
 class Side:
@@ -82,14 +84,18 @@ class World:
 
 @asynccontextmanager
 async def opened(
-    name: str, token: str = make_token(SECRET, "echo-client"), anonymous: Principal | None = None
+    name: str,
+    token: str = make_token(SECRET, "echo-client"),
+    anonymous: Principal | None = None,
+    policy: mesh.Policy = POLICY,
+    settings: ServerSettings = SERVED,
 ) -> AsyncIterator[World]:
     """Open the way called *name*; its client shows *token*, who shows none is *anonymous*."""
     known = {"echo-client": Principal("echo-client")}
     server = Side(identities=Identities(SECRET, known, anonymous))
     client = Side(token=token)
     script = Script()
-    setting = Setting(script, server.node, client.node, POLICY)
+    setting = Setting(script, server.node, client.node, policy, settings)
     async with WAYS[name](setting) as send:
         yield World(name, script, client, server, send)
 

@@ -15,7 +15,7 @@ from grpc import StatusCode
 import mesh
 from mesh.call import Kind, Method, stack, stack_stream
 from mesh.errors import MeshError
-from mesh.server import server_layers
+from mesh.server import ServerSettings, server_layers
 from mesh.transport.grpc_server import GrpcServer
 from mesh.transport.port import Route
 from tests.conformance.servicers import (
@@ -61,6 +61,7 @@ class Setting:
     server: mesh.Node
     client: mesh.Node
     policy: mesh.Policy
+    settings: ServerSettings
 
 
 Send = Callable[..., Sent]
@@ -77,7 +78,8 @@ def _failure(error: Any, replies: Sequence[Any]) -> Outcome:
 
 @asynccontextmanager
 async def _stock_server(setting: Setting) -> AsyncIterator[int]:
-    server = grpc.aio.server(interceptors=mesh.server_interceptors(node=setting.server))
+    layers = mesh.server_interceptors(node=setting.server, settings=setting.settings)
+    server = grpc.aio.server(interceptors=layers)
     server.add_generic_rpc_handlers((handlers(AioServicer(setting.script)),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -87,7 +89,7 @@ async def _stock_server(setting: Setting) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def _own_server(setting: Setting) -> AsyncIterator[int]:
-    layers = server_layers(setting.server)
+    layers = server_layers(setting.server, setting.settings)
     servicer = MeshServicer(setting.script)
     server = GrpcServer(setting.server.runtime)
     server.add(
@@ -145,7 +147,7 @@ def _on_stock(stub: EchoStub) -> Send:
 
 @asynccontextmanager
 async def _sync(setting: Setting, *, waits: bool) -> AsyncIterator[Send]:
-    layers = mesh.sync.server_interceptors(node=setting.server)
+    layers = mesh.sync.server_interceptors(node=setting.server, settings=setting.settings)
     server = grpc.server(ThreadPoolExecutor(8), interceptors=layers)
     server.add_generic_rpc_handlers((handlers(SyncServicer(setting.script)),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -214,11 +216,24 @@ async def channel(setting: Setting) -> AsyncIterator[Send]:
         opened = mesh.channel(
             "echo", f"127.0.0.1:{port}", policy=setting.policy, node=setting.client
         )
-        yield _on_channel(EchoStub(opened))
+        yield _on_channel(_Asked(opened))
         await opened.close()
 
 
-def _on_channel(stub: EchoStub) -> Send:
+class _Asked:
+    """A stub that makes each method when it is first called: few have what a policy may ask for."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        [method] = [method for method in METHODS if method.name == name]
+        remote = getattr(self._channel, method.kind.name.lower())(method.path)
+        setattr(self, name, remote)
+        return remote
+
+
+def _on_channel(stub: _Asked) -> Send:
     def send(method: Method, *numbers: int, **options: Any) -> Sent:
         async def outcome() -> Outcome:
             replies: list[Any] = []
