@@ -82,6 +82,12 @@ def parse_traceparent(text: str) -> SpanContext | None:
     return span if span.is_valid else None
 
 
+def trace_id_of(traceparent: str) -> str:
+    """Return the id of a trace in lower-case hex, "" if there is none."""
+    span = parse_traceparent(traceparent)
+    return f"{span.trace_id:032x}" if span else ""
+
+
 def parent_of(metadata: Mapping[str, str]) -> Context:
     """Return the OpenTelemetry context whose span is the one that *metadata* carries."""
     span = parse_traceparent(metadata.get(TRACEPARENT, ""))

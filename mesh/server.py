@@ -13,6 +13,7 @@ from .effects import Effects
 from .events.admin import dead_letter_service, read_model_service
 from .events.flow import EventFlow
 from .events.port import Bus
+from .events.published import outbox_service
 from .execution import in_transaction, on_snapshot, with_context, with_context_stream
 from .layers.correlation import EnterScope
 from .layers.deadline import CheckDeadline
@@ -115,8 +116,9 @@ class Application:
         self._retention = Retention(store, node.runtime, keep_s) if keep_s else None
         calls = [(remote.target, remote.method) for remote in dial.remotes.values()]
         services = [service, admin_service(node, self._own, calls, map(setting, effective))]
+        services.append(outbox_service())
         if self.engine:
-            services.append(saga_service())
+            services.append(saga_service(connect_once))
         if service.subscribers:
             services.append(dead_letter_service(node.name))
         if service.read_model:

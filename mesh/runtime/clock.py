@@ -16,9 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from .driven import Rest
 
 T = TypeVar("T")
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Return *seconds* since the epoch, to the microsecond, as messages have them."""
+    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e6) * 1000)
 
 
 class Clock(Protocol):

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..errors import InvalidArgument, NotFound, Refused
 from ..layers.identity import OPERATOR, require
 from ..service import Context, Service
-from ..storage.port import Tx
+from . import timeline
 from .actions import resolve_saga, retry_saga, skip_step
 from .describe import describe
 from .recording import write_recording
 from .records import SagaRow
-from .timeline import read_timeline
 from .v1 import saga_pb2 as pb
 
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 1000
 
 
-def saga_service() -> Service[Any]:
-    """Return the service; the process that runs an engine serves it."""
+def saga_service(connect: Callable[[str], Any]) -> Service[Any]:
+    """Return the service; the process that runs an engine serves it.
+
+    *connect* opens channels to those that the sagas call: a timeline asks them for their events.
+    """
     service: Service[Any] = Service(pb.DESCRIPTOR.services_by_name["SagaService"])
     for call in (get_saga, list_sagas, watch_saga, export_saga):
         service.call(call)
-    for rpc in (get_timeline, retry_saga, skip_step, resolve_saga):
+    for rpc in (retry_saga, skip_step, resolve_saga):
         service.rpc(rpc)
+
+    @service.call
+    async def get_timeline(ctx: Context[Any], request: pb.GetTimelineRequest) -> pb.Timeline:
+        return await timeline.get_timeline(ctx, request, connect)
+
     return service
 
 
@@ -77,14 +84,6 @@ async def export_saga(ctx: Context[Any], request: pb.ExportSagaRequest) -> pb.Ex
     if saga is None:
         raise Refused(f"{row.name} v{row.version} is not known here", reason="VERSION_UNKNOWN")
     return pb.ExportSagaResponse(recording=write_recording(row, saga.request_type))
-
-
-async def get_timeline(tx: Tx, request: pb.GetTimelineRequest) -> pb.Timeline:
-    """Return what happened in one saga, in order of time."""
-    timeline = await read_timeline(tx, request.saga_id)
-    if timeline is None:
-        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
-    return timeline
 
 
 async def _list_by_key(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.ListSagasResponse:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..errors import MeshError
-from ..scope import parse_traceparent
-from .records import SagaRow, StepRow, timestamp
+from ..runtime.clock import timestamp
+from ..scope import trace_id_of
+from .records import SagaRow, StepRow
 from .v1 import saga_pb2 as pb
 
 
@@ -70,9 +71,3 @@ def refusal_of(error: MeshError | None) -> pb.Refusal | None:
 def branch_name(step: StepRow) -> str:
     """Return which of the steps at its position it is; "" for a step of its own."""
     return str(step.branch or "")
-
-
-def trace_id_of(traceparent: str) -> str:
-    """Return the id of a trace in lower-case hex, "" if there is none."""
-    span = parse_traceparent(traceparent)
-    return f"{span.trace_id:032x}" if span else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 
 from ..call import Method
 from ..errors import TEXT_LIMIT_CHARS, MeshError, Refused
+from ..runtime.clock import timestamp
 from ..status import from_status, to_status
 from .v1 import saga_pb2 as pb
 
@@ -183,11 +183,6 @@ def check_abandoned(saga: SagaRow, *, late: bool) -> None:
         raise AbandonedError(Refused(saga.cancel_reason or "cancelled", reason="CANCELLED"))
     if late:
         raise AbandonedError(Refused("the saga ran out of time", reason="SAGA_DEADLINE"))
-
-
-def timestamp(seconds: float) -> Timestamp:
-    """Return *seconds* since the epoch, to the microsecond, as messages have them."""
-    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e6) * 1000)
 
 
 def _again(key: str, rounds: int) -> str:

@@ -50,6 +50,9 @@ def story(timeline: pb.Timeline) -> Iterator[str]:
     yield f"saga {saga.saga_id}, trace {saga.trace_id}, correlation {saga.correlation_id}"
     yield ""
     yield from table([_ENTRY_HEAD, *map(_entry, timeline.entries)])
+    if timeline.silent:
+        yield ""
+        yield f"no answer from {', '.join(timeline.silent)}: events of theirs are missing"
 
 
 def at(time: Timestamp) -> str:

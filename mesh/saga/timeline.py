@@ -1,34 +1,72 @@
-"""What happened in one saga, told from its journal, its operators and its service's outbox."""
+"""What happened in one saga: told from its journal, its operators and the outboxes of all it calls.
+
+An event is of a saga if it was written under its correlation id, by the saga's own service or by
+one that a step of it called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+from ..errors import MeshError, NotFound
+from ..events.published import list_events
+from ..events.v1 import outbox_pb2 as events_pb
+from ..events.v1.outbox_pb2_grpc import OutboxServiceStub
+from ..runtime.clock import timestamp
+from ..scope import trace_id_of
+from ..service import Context
 from ..storage.port import Tx
 from .actions import Recorded, recorded
-from .describe import branch_name, describe, refusal_of, trace_id_of
+from .describe import branch_name, describe, refusal_of
 from .journal import read_saga
-from .records import SagaRow, StepRow, timestamp
+from .records import SagaRow, StepRow
 from .v1 import saga_pb2 as pb
 
-#: Of a saga that published more, the first events are shown.
-EVENTS_MAX = 200
+#: Who does not tell its events by then is left out.
+PATIENCE_S = 2.0
 
 Entry = pb.TimelineEntry
 
 
-async def read_timeline(tx: Tx, saga_id: str) -> pb.Timeline | None:
-    """Return what happened in a saga, in order of time; None if there is no such saga."""
-    saga = await read_saga(tx, saga_id)
+async def get_timeline(
+    ctx: Context[Any], request: pb.GetTimelineRequest, connect: Callable[[str], Any]
+) -> pb.Timeline:
+    """Return what happened in a saga, in order of time; *connect* opens a channel to a service.
+
+    Raises:
+        NotFound: there is no such saga.
+    """
+
+    async def read(tx: Tx) -> tuple[SagaRow | None, list[Recorded], events_pb.ListEventsResponse]:
+        saga = await read_saga(tx, request.saga_id)
+        asked = events_pb.ListEventsRequest(correlation_id=saga.correlation_id if saga else "")
+        return saga, await recorded(tx, request.saga_id), await list_events(tx, asked)
+
+    saga, actions, own = await ctx.read(read)
     if saga is None:
-        return None
-    entries = [
-        *_of_saga(saga),
-        *(_acted(action) for action in await recorded(tx, saga_id)),
-        *await _events(tx, saga),
-    ]
+        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    targets = sorted({step.target for step in saga.steps}) if saga.correlation_id else []
+    told = await asyncio.gather(*(_told(connect(name), saga.correlation_id) for name in targets))
+    entries = [*_of_saga(saga), *map(_acted, actions)]
+    for answer in (own, *told):
+        entries += _events(saga, answer.events if answer else ())
     entries.sort(key=lambda entry: (entry.time.seconds, entry.time.nanos, entry.kind))
-    return pb.Timeline(saga=describe(saga), entries=entries)
+    silent = [name for name, answer in zip(targets, told, strict=True) if answer is None]
+    return pb.Timeline(saga=describe(saga), entries=entries, silent=silent)
+
+
+async def _told(channel: Any, correlation_id: str) -> events_pb.ListEventsResponse | None:
+    """Return what a service says that it published; None if it does not say."""
+    request = events_pb.ListEventsRequest(correlation_id=correlation_id)
+    try:
+        answer: events_pb.ListEventsResponse = await OutboxServiceStub(channel).ListEvents(
+            request, timeout=PATIENCE_S
+        )
+    except MeshError:
+        return None
+    return answer
 
 
 def _of_saga(saga: SagaRow) -> Iterator[Entry]:
@@ -40,7 +78,11 @@ def _of_saga(saga: SagaRow) -> Iterator[Entry]:
         correlation_id=saga.correlation_id,
     )
     for step in saga.steps:
-        yield from _of_step(step)
+        for entry in _of_step(step):
+            # Each run of the saga, and so each call, is in the trace that started it.
+            entry.trace_id = trace_id_of(saga.traceparent)
+            entry.correlation_id = saga.correlation_id
+            yield entry
     if saga.at_rest:
         yield Entry(
             time=timestamp(saga.updated_at),
@@ -48,6 +90,8 @@ def _of_saga(saga: SagaRow) -> Iterator[Entry]:
             subject=saga.failed_step,
             outcome=pb.Saga.State.Name(saga.state),
             refusal=refusal_of(saga.error()),
+            trace_id=trace_id_of(saga.traceparent),
+            correlation_id=saga.correlation_id,
         )
 
 
@@ -96,25 +140,14 @@ def _acted(action: Recorded) -> Entry:
     )
 
 
-async def _events(tx: Tx, saga: SagaRow) -> list[Entry]:
-    """Return the events that the saga's own service published under its correlation id."""
-    if not saga.correlation_id:
-        return []
-    rows = await tx.execute(
-        "SELECT topic, aggregate, version, created_at, traceparent, published_at"
-        " FROM mesh_outbox WHERE correlation_id = $1 ORDER BY event_id LIMIT $2",
-        saga.correlation_id,
-        EVENTS_MAX,
-    )
-    return [
-        Entry(
-            time=timestamp(created_at),
+def _events(saga: SagaRow, events: Iterable[events_pb.PublishedEvent]) -> Iterator[Entry]:
+    for event in events:
+        yield Entry(
+            time=event.create_time,
             kind=Entry.EVENT,
-            subject=topic,
-            outcome="WAITING" if published_at is None else "PUBLISHED",
-            detail=f"{aggregate} version {version}",
-            trace_id=trace_id_of(traceparent),
+            subject=event.topic,
+            outcome="PUBLISHED" if event.HasField("publish_time") else "WAITING",
+            detail=f"{event.aggregate} version {event.version}",
+            trace_id=event.trace_id,
             correlation_id=saga.correlation_id,
         )
-        for topic, aggregate, version, created_at, traceparent, published_at in rows
-    ]

@@ -582,6 +582,7 @@ class Timeline(_message.Message):
 
     SAGA_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def saga(self) -> Global___Saga:
         """The saga, with its steps, as it is now."""
@@ -590,15 +591,22 @@ class Timeline(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineEntry]:
         """What happened, in order of time."""
 
+    @_builtins.property
+    def silent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The services that were asked for their events and did not answer; theirs are
+        missing.
+        """
+
     def __init__(
         self,
         *,
         saga: Global___Saga | None = ...,
         entries: _abc.Iterable[Global___TimelineEntry] | None = ...,
+        silent: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saga", b"saga"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "saga", b"saga"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "saga", b"saga", "silent", b"silent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -635,7 +643,9 @@ class TimelineEntry(_message.Message):
         ACTED: TimelineEntry._Kind.ValueType  # 8
         """An operator, or whoever cancelled, acted on the saga."""
         EVENT: TimelineEntry._Kind.ValueType  # 9
-        """Its own service published an event in the course of it."""
+        """Its service, or one that it called, wrote an event in the course of it; `outcome`
+        says whether it is PUBLISHED or still WAITING for the broker.
+        """
         RESTED: TimelineEntry._Kind.ValueType  # 10
         """The saga ended or was parked; `outcome` says in which state."""
 
@@ -661,7 +671,9 @@ class TimelineEntry(_message.Message):
     ACTED: TimelineEntry.Kind.ValueType  # 8
     """An operator, or whoever cancelled, acted on the saga."""
     EVENT: TimelineEntry.Kind.ValueType  # 9
-    """Its own service published an event in the course of it."""
+    """Its service, or one that it called, wrote an event in the course of it; `outcome`
+    says whether it is PUBLISHED or still WAITING for the broker.
+    """
     RESTED: TimelineEntry.Kind.ValueType  # 10
     """The saga ended or was parked; `outcome` says in which state."""
 

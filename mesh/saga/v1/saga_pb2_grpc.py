@@ -119,7 +119,9 @@ class SagaServiceServicer:
 
     def GetTimeline(self, request, context):
         """Returns what happened in a saga, in order of time: steps, attempts in vain,
-        undos, what operators did, events that its own service published.
+        undos, what operators did, and the events that its own service and those it called
+        wrote under its correlation id. They are asked for them; `silent` names those that
+        did not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,9 @@ class SagaServiceStub:
     """
     GetTimeline: _grpc.UnaryUnaryMultiCallable[_saga_pb2.GetTimelineRequest, _saga_pb2.Timeline]
     """Returns what happened in a saga, in order of time: steps, attempts in vain,
-    undos, what operators did, events that its own service published.
+    undos, what operators did, and the events that its own service and those it called
+    wrote under its correlation id. They are asked for them; `silent` names those that
+    did not answer.
     """
     ExportSaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.ExportSagaRequest, _saga_pb2.ExportSagaResponse]
     """Returns a saga's recording: what it asked and what it was answered, without what
@@ -115,7 +117,9 @@ class SagaServiceAsyncStub(SagaServiceStub):
     """
     GetTimeline: _aio.UnaryUnaryMultiCallable[_saga_pb2.GetTimelineRequest, _saga_pb2.Timeline]  # type: ignore[assignment]
     """Returns what happened in a saga, in order of time: steps, attempts in vain,
-    undos, what operators did, events that its own service published.
+    undos, what operators did, and the events that its own service and those it called
+    wrote under its correlation id. They are asked for them; `silent` names those that
+    did not answer.
     """
     ExportSaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.ExportSagaRequest, _saga_pb2.ExportSagaResponse]  # type: ignore[assignment]
     """Returns a saga's recording: what it asked and what it was answered, without what
@@ -194,7 +198,9 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_saga_pb2.Timeline, _abc.Awaitable[_saga_pb2.Timeline]]:
         """Returns what happened in a saga, in order of time: steps, attempts in vain,
-        undos, what operators did, events that its own service published.
+        undos, what operators did, and the events that its own service and those it called
+        wrote under its correlation id. They are asked for them; `silent` names those that
+        did not answer.
         """
 
     @_abc_1.abstractmethod
