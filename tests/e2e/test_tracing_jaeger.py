@@ -21,6 +21,7 @@ from tests.e2e import system as systems
 from tests.e2e.books import check, read_books
 from tests.e2e.shop import Customer, customer, new_id
 from tests.e2e.system import SERVICES, System
+from tests.e2e.test_without_listeners import kept_dead
 from tests.e2e.traces import (
     CLIENT,
     ERROR,
@@ -232,3 +233,9 @@ def test_a_saga_that_was_resumed_stays_in_its_trace(system: System, buyer: Custo
     before = [span for span in trace if span.parent_id == lost and span.kind == CLIENT]
     assert [span.method for span in before] == ["GetUser", "QuoteOrder", *STEPS[2:4]]
     assert steps(trace, resumed) == list(STEPS[4:])
+
+
+def test_orders_go_on_while_jaeger_is_dead(system: System, buyer: Customer) -> None:
+    with kept_dead(system, "jaeger"):
+        for _ in range(3):
+            assert buyer.order(new_id())["state"] == "CONFIRMED"
