@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..errors import InvalidArgument, NotFound
 from ..layers.identity import OPERATOR, require
+from ..redaction import clear_secrets
 from ..runtime.logs import log
 from ..service import Service
 from ..storage.port import Tx
@@ -140,15 +140,5 @@ def _letter(subscription: str, kept: Kept, waiting: int) -> pb.DeadLetter:
 
 def _shown(message: Message) -> str:
     """Return *message* as JSON, without what its contract marks as not to be shown."""
-    _redact(message)
+    clear_secrets(message)
     return MessageToJson(message, indent=None, preserving_proto_field_name=True)
-
-
-def _redact(message: Message) -> None:
-    for field, value in message.ListFields():
-        if field.GetOptions().debug_redact:
-            message.ClearField(field.name)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            for part in value if field.is_repeated else [value]:
-                if isinstance(part, Message):
-                    _redact(part)

@@ -25,6 +25,7 @@ from grpc import StatusCode
 
 from ..call import Method
 from ..errors import MeshError, Refused
+from ..redaction import clear_secrets
 from ..status import from_status, to_status
 from .records import SagaRow, StepRow
 from .v1 import saga_pb2 as pb
@@ -32,22 +33,6 @@ from .v1 import saga_pb2 as pb
 
 class RecordingError(ValueError):
     """This is no recording, or not one that can be read with the contracts of today."""
-
-
-def clear_secrets(message: Message) -> None:
-    """Clear the fields of *message* that its contract marks `debug_redact`, however deep."""
-    for field, value in message.ListFields():
-        if field.GetOptions().debug_redact:
-            message.ClearField(field.name)
-        elif field.message_type is None:
-            continue
-        elif field.message_type.GetOptions().map_entry:
-            if field.message_type.fields_by_name["value"].message_type:
-                for part in value.values():
-                    clear_secrets(part)
-        else:
-            for part in value if field.is_repeated else [value]:
-                clear_secrets(part)
 
 
 def write_recording(row: SagaRow, request_type: type[Message]) -> str:

@@ -28,12 +28,13 @@ from ..call import NEVER, Call, Method
 from ..dial import dialled
 from ..errors import Refused
 from ..layers.backoff import Backoff
+from ..redaction import clear_secrets
 from ..runtime.clock import Runtime
 from ..runtime.metrics import SagaMetrics
 from ..saga.diverged import DivergedError
 from ..saga.journal import Journal
 from ..saga.progress import Progress
-from ..saga.recording import RecordingError, clear_secrets, read_recording
+from ..saga.recording import RecordingError, read_recording
 from ..saga.records import SagaRow, StepRow
 from ..saga.run import Run
 from ..saga.steps import Ask, Saga
