@@ -51,7 +51,10 @@ async def cancel_order(
     """Undo an order that is being placed, or take back one that is confirmed."""
     placed = await ctx.sagas.journal.find(PLACE.name, request.order_id)
     if placed is None:
-        return await cancel_by_state(ctx, request)
+        order = await ctx.to.order.GetOrder(GetOrderRequest(order_id=request.order_id))
+        placed = await ctx.sagas.journal.find(PLACE.name, request.order_id)
+        if placed is None:  # nor was it placed while we asked
+            return await cancel_by_state(ctx, request, order)
     if not placed.ended:
         asked = await ctx.sagas.cancel(placed.saga_id, request.reason, ctx.principal.name)
         wait = request.wait or not asked  # past its pivot it is confirmed in a moment
@@ -65,15 +68,13 @@ async def cancel_order(
 
 
 async def cancel_by_state(
-    ctx: Context[Clients], request: pb.CancelOrderRequest
+    ctx: Context[Clients], request: pb.CancelOrderRequest, order: Order
 ) -> pb.CancelOrderResponse:
     """Cancel an order that no saga is known of: it was placed so long ago that it is forgotten.
 
     Raises:
-        NotFound: there is no such order.
         Refused: it cannot be cancelled.
     """
-    order = await ctx.to.order.GetOrder(GetOrderRequest(order_id=request.order_id))
     if order.state == Order.CANCELLED:
         response = pb.CancelOrderResponse
         return response(order_id=order.order_id, state=response.CANCELLED)

@@ -117,15 +117,35 @@ def test_an_order_sent_long_ago_cannot_be_cancelled_and_says_so(tmp_path: Path) 
     tell(tmp_path, story)
 
 
+async def create(shop: Shop) -> None:
+    """Create the order without a saga."""
+    price = Money(currency_code="GBP", units=2)
+    line = PricedLine(sku="LANTERN", quantity=1, unit_price=price)
+    orders = OrderServiceStub(shop.cluster.channel("order"))
+    await orders.CreateOrder(CreateOrderRequest(order_id="o-1", user_id="ann", lines=[line]))
+
+
 def test_an_order_that_nobody_is_placing_is_not_cancelled(tmp_path: Path) -> None:
     async def story(shop: Shop, cancel: Cancel) -> None:
         with pytest.raises(NotFound, match="ORDER_NOT_FOUND"):
             await cancel("there is none")
-        price = Money(currency_code="GBP", units=2)
-        line = PricedLine(sku="LANTERN", quantity=1, unit_price=price)
-        orders = OrderServiceStub(shop.cluster.channel("order"))
-        await orders.CreateOrder(CreateOrderRequest(order_id="o-1", user_id="ann", lines=[line]))
+        await create(shop)
         with pytest.raises(Refused, match="ORDER_NOT_CONFIRMED"):
             await cancel("left behind")
+
+    tell(tmp_path, story)
+
+
+def test_an_order_that_is_placed_while_its_state_is_asked_for_is_cancelled(tmp_path: Path) -> None:
+    async def story(shop: Shop, cancel: Cancel) -> None:
+        await create(shop)
+        shop.cluster.stop("order")
+        cancelling = asyncio.ensure_future(cancel("too early"))
+        await asyncio.sleep(0.2)
+        placing = asyncio.ensure_future(shop.place(SUCCESS))
+        await asyncio.sleep(0.2)
+        shop.cluster.go_on("order")
+        assert (await cancelling).state == CancelOrderResponse.CANCELLED
+        await placing
 
     tell(tmp_path, story)

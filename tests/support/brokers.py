@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import subprocess
@@ -56,10 +57,13 @@ class MemoryBroker:
         return
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody has, each another one."""
+    with contextlib.ExitStack() as opened:
+        probes = [opened.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class _Process(ABC):
@@ -67,7 +71,7 @@ class _Process(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port, self.second_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -116,7 +120,7 @@ class NatsBroker(_Process):
     def command(self) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "mesh.events.nats_server"),
-            *("--port", str(self.port), "--http-port", str(free_port())),
+            *("--port", str(self.port), "--http-port", str(self.second_port)),
             *("--data", str(self.folder / "nats")),
         ]
 
