@@ -1,12 +1,11 @@
 """A gateway with stub services behind it and an OTLP collector beside it, for the tests of it."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mesh.saga.v1 import saga_pb2
 from shop.inventory.v1 import inventory_pb2
 from shop.orchestrator.v1 import orchestrator_pb2
 from shop.order.v1 import order_pb2
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,15 +218,6 @@ def _handler(method: MethodDescriptor, answer: Any, calls: list[Seen]) -> Any:
         request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=lambda reply: reply.SerializeToString(),
     )
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def environment() -> dict[str, str]:

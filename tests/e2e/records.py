@@ -19,7 +19,8 @@ from shop.order.v1 import order_pb2
 from shop.payment.v1 import payment_pb2
 from shop.provider.v1 import provider_pb2
 from shop.shipping.v1 import shipping_pb2
-from tests.support.postgres import PostgresServer, free_port
+from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer
 
 #: Units by SKU.
 Units: TypeAlias = Mapping[str, int]

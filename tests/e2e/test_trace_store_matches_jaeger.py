@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from observability.jaeger.build import Ports, start_command
 from observability.trace_store import Config, running
 from tests.support.jaeger import built_jaeger
+from tests.support.ports import free_ports
 
 START_S = 30.0
 EVER = "query.start_time_min=2000-01-01T00:00:00Z&query.start_time_max=2100-01-01T00:00:00Z"
@@ -69,15 +69,6 @@ async def jaeger(ports: Ports) -> AsyncIterator[None]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def free_ports(number: int) -> Iterator[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
-        ]
-        found = [item.getsockname()[1] for item in sockets]
-    return iter(found)
 
 
 def export_orders(ports: list[int]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -21,6 +19,7 @@ from mesh.events.port import Bus
 from mesh.events.redis import RedisBus
 from mesh.runtime.clock import Runtime
 from tests.support import children
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 ACK_WAIT_S = 30.0
@@ -55,15 +54,6 @@ class MemoryBroker:
 
     async def stop(self) -> None:
         return
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody has, each another one."""
-    with contextlib.ExitStack() as opened:
-        probes = [opened.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class _Process(ABC):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from mesh.storage.postgres.server import programs
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 #: Tests of what is durable leave this out.
@@ -103,11 +103,3 @@ def postgres(*options: str, services: str = "") -> Iterator[PostgresServer]:
     finally:
         server.stop()
         shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
