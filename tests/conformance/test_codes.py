@@ -12,9 +12,8 @@ from mesh.call import Method
 from mesh.layers.tracing import SERVER_FAULTS
 from tests.conformance.conftest import World
 from tests.conformance.servicers import SAID, End
-from tests.support.echo import ADD, CHAT, POUR, SUM
+from tests.conformance.ways import FOUR
 
-FOUR = pytest.mark.parametrize("method", [ADD, POUR, SUM, CHAT], ids=lambda m: m.kind.name)
 FAILURES = [code for code in StatusCode if code is not StatusCode.OK]
 CODE = "rpc.response.status_code"
 

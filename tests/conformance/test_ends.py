@@ -8,21 +8,8 @@ from grpc import StatusCode
 from mesh.call import Method
 from tests.conformance.conftest import POLICY, World
 from tests.conformance.servicers import End
-from tests.conformance.ways import WAYS
-from tests.support.echo import ADD, CHAT, POUR, SUM
+from tests.conformance.ways import CANCELLABLE, FOUR
 
-FOUR = pytest.mark.parametrize("method", [ADD, POUR, SUM, CHAT], ids=lambda m: m.kind.name)
-#: Who waits in a thread for the one reply has nothing to cancel by.
-CANCELLABLE = pytest.mark.parametrize(
-    ("world", "method"),
-    [
-        pytest.param(way, method, id=f"{way}-{method.kind.name}")
-        for way in WAYS
-        for method in (ADD, POUR, SUM, CHAT)
-        if way != "sync" or method.server_streams
-    ],
-    indirect=["world"],
-)
 CODE = "rpc.response.status_code"
 DEADLINE_S = 1.0
 #: A server that hears of the cancellation long before its own deadline cannot know the reason:
@@ -41,7 +28,7 @@ async def cancel_one(world: World, method: Method) -> None:
     assert (await sent.outcome).status is StatusCode.CANCELLED
 
 
-@CANCELLABLE
+@pytest.mark.parametrize(("world", "method"), CANCELLABLE, indirect=["world"])
 async def test_a_cancelled_call_ends_its_servicer(world: World, method: Method) -> None:
     await cancel_one(world, method)
     served = await world.server_span()
@@ -51,7 +38,7 @@ async def test_a_cancelled_call_ends_its_servicer(world: World, method: Method) 
     assert called.attributes[CODE] == served.attributes[CODE] == "CANCELLED"
 
 
-@CANCELLABLE
+@pytest.mark.parametrize(("world", "method"), CANCELLABLE, indirect=["world"])
 async def test_cancelling_says_nothing_against_the_target(world: World, method: Method) -> None:
     for _ in range(POLICY.circuit.failures + 1):
         await cancel_one(world, method)

@@ -14,8 +14,8 @@ from tests.conformance.conftest import POLICY, World, opened
 from tests.conformance.servicers import End
 from tests.conformance.ways import WAYS
 from tests.support.echo import ADD, CHAT, COUNT, POUR, PUT, READ, SUM
+from tests.support.wire import FOUR
 
-FOUR = pytest.mark.parametrize("method", [ADD, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
 #: Where the servicer is gRPC's own, and where the stub is as well.
 STOCK = pytest.mark.parametrize("world", [w for w in WAYS if w != "aio-routes"], indirect=True)
 STUBS = pytest.mark.parametrize("world", ["aio", "sync", "sync-future"], indirect=True)

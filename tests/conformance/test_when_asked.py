@@ -22,22 +22,11 @@ from mesh.scope import Scope, scope
 from mesh.server import ServerSettings
 from tests.conformance.conftest import POLICY, World, opened
 from tests.conformance.servicers import End
-from tests.conformance.ways import WAYS, Sent
-from tests.support.echo import ADD, CHAT, POUR, READ, SUM
+from tests.conformance.ways import CANCELLABLE, FOUR, WAYS, Sent
+from tests.support.echo import READ
 
-FOUR = pytest.mark.parametrize("method", [ADD, POUR, SUM, CHAT], ids=lambda m: m.kind.name)
 EVERY = pytest.mark.parametrize("way", WAYS)
 LOOPS = pytest.mark.parametrize("way", [way for way in WAYS if not way.startswith("sync")])
-#: Who waits in a thread for the one reply has nothing to cancel by.
-CANCELLABLE = pytest.mark.parametrize(
-    ("way", "method"),
-    [
-        pytest.param(way, method, id=f"{way}-{method.kind.name}")
-        for way in WAYS
-        for method in (ADD, POUR, SUM, CHAT)
-        if way != "sync" or method.server_streams
-    ],
-)
 ONCE = replace(POLICY, retry=None, circuit=mesh.CircuitConfig(failures=1000))
 ONE_AT_A_TIME = LimitConfig(initial=1, least=1, most=1, default_share=1.0, streams_max=1)
 
@@ -56,7 +45,7 @@ async def cancel(world: World, sent: Sent) -> None:
     await world.until(world.script.left.is_set)
 
 
-@CANCELLABLE
+@pytest.mark.parametrize(("way", "method"), CANCELLABLE)
 async def test_a_bulkhead_has_its_places(way: str, method: Method) -> None:
     policy = replace(ONCE, bulkhead=BulkheadConfig(concurrent_max=1))
     async with opened(way, policy=policy) as world:
@@ -68,7 +57,7 @@ async def test_a_bulkhead_has_its_places(way: str, method: Method) -> None:
         assert len(world.script.metadata) == 2
 
 
-@CANCELLABLE
+@pytest.mark.parametrize(("way", "method"), CANCELLABLE)
 async def test_a_server_sheds_what_is_too_much(way: str, method: Method) -> None:
     settings = ServerSettings(limit=ONE_AT_A_TIME)
     async with opened(way, policy=ONCE, settings=settings) as world:

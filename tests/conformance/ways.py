@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import pytest
 from grpc import StatusCode
 
 import mesh
@@ -25,7 +26,7 @@ from tests.conformance.servicers import (
     SyncServicer,
     handlers,
 )
-from tests.support.echo import METHODS, EchoRequest, EchoStub, stock_channel
+from tests.support.echo import ADD, CHAT, METHODS, POUR, SUM, EchoRequest, EchoStub, stock_channel
 
 
 @dataclass(frozen=True)
@@ -263,3 +264,14 @@ WAYS = {
     "sync-future": sync_future,
     "channel": channel,
 }
+
+#: The four kinds; replies without end where the server streams.
+KINDS = (ADD, POUR, SUM, CHAT)
+FOUR = pytest.mark.parametrize("method", KINDS, ids=lambda m: m.kind.name)
+#: (way, method). Who waits in a thread for the one reply has nothing to cancel by.
+CANCELLABLE = [
+    pytest.param(way, method, id=f"{way}-{method.kind.name}")
+    for way in WAYS
+    for method in KINDS
+    if way != "sync" or method.server_streams
+]

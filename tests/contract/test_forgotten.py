@@ -14,10 +14,9 @@ from mesh.errors import MeshError
 from mesh.node import Node
 from mesh.transport.grpc_client import GrpcTransport
 from mesh.transport.grpc_server import GrpcServer
-from tests.support.echo import ADD, CHAT, COUNT, SUM, Echo, EchoReply, call_of, requests_of
+from tests.support.echo import ADD, Echo, EchoReply, call_of, requests_of
 from tests.support.waiting import soon, until
-
-FOUR = pytest.mark.parametrize("method", [ADD, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
+from tests.support.wire import FOUR
 
 
 class Site:

@@ -31,12 +31,12 @@ from tests.support.echo import (
     stock_channel,
 )
 from tests.support.waiting import soon
+from tests.support.wire import FOUR
 
 POLICY = mesh.Policy(
     retry=mesh.RetryPolicy(attempts_max=3, backoff=Backoff(base_s=0.0)),
     circuit=mesh.CircuitConfig(failures=4),
 )
-FOUR = pytest.mark.parametrize("method", [ADD, COUNT, SUM, CHAT], ids=lambda m: m.kind.name)
 STREAMED = pytest.mark.parametrize("method", [COUNT, CHAT], ids=lambda m: m.kind.name)
 
 Open = Callable[..., EchoStub]

@@ -26,6 +26,7 @@ from mesh.runtime.clock import Runtime
 from mesh.runtime.driven import SuspendedError, blocking, drive, iterate
 from tests.support.echo import POUR, READ, EchoReply, EchoRequest, EchoStub, call_of
 from tests.support.runtime import FakeClock
+from tests.support.threads import served_by_threads
 
 THREADS, TURNS = 8, 2_000
 PATIENCE_S = 30.0
@@ -185,32 +186,22 @@ class TestThreads:
         def read(request: Any, _: Any) -> Any:
             return EchoReply(number=request.number)
 
-        handler = grpc.unary_unary_rpc_method_handler(
-            read, EchoRequest.FromString, EchoReply.SerializeToString
-        )
-        server = grpc.server(
-            ThreadPoolExecutor(THREADS), interceptors=mesh.sync.server_interceptors()
-        )
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(READ.service, {READ.name: handler}),)
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        channel = grpc.intercept_channel(
-            grpc.insecure_channel(f"127.0.0.1:{port}"), *mesh.sync.interceptors("echo")
-        )
-        stub = EchoStub(channel)
+        interceptors = mesh.sync.server_interceptors()
+        with served_by_threads(READ, read, *interceptors, threads=THREADS) as port:
+            channel = grpc.intercept_channel(
+                grpc.insecure_channel(f"127.0.0.1:{port}"), *mesh.sync.interceptors("echo")
+            )
+            stub = EchoStub(channel)
 
-        def ask(number: int) -> list[int]:
-            blocked = [stub.Read(EchoRequest(number=number)).number for _ in range(25)]
-            begun = [stub.Read.future(EchoRequest(number=number)) for _ in range(25)]
-            return blocked + [future.result(PATIENCE_S).number for future in begun]
+            def ask(number: int) -> list[int]:
+                blocked = [stub.Read(EchoRequest(number=number)).number for _ in range(25)]
+                begun = [stub.Read.future(EchoRequest(number=number)) for _ in range(25)]
+                return blocked + [future.result(PATIENCE_S).number for future in begun]
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            answers = list(pool.map(ask, range(THREADS)))
-        assert answers == [[number] * 50 for number in range(THREADS)]
-        channel.close()
-        server.stop(0.0).wait()
+            with ThreadPoolExecutor(THREADS) as pool:
+                answers = list(pool.map(ask, range(THREADS)))
+            assert answers == [[number] * 50 for number in range(THREADS)]
+            channel.close()
 
 
 class TestStreamsLeftEarly:
@@ -222,17 +213,8 @@ class TestStreamsLeftEarly:
             while context.is_active():
                 yield EchoReply()
 
-        handler = grpc.unary_stream_rpc_method_handler(
-            pour, EchoRequest.FromString, EchoReply.SerializeToString
-        )
-        server = grpc.server(ThreadPoolExecutor(2))
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(POUR.service, {POUR.name: handler}),)
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield port
-        server.stop(0.0).wait()
+        with served_by_threads(POUR, pour) as port:
+            yield port
 
     @pytest.mark.parametrize("way", ["cancelled", "dropped"])
     @pytest.mark.parametrize("read", [0, 1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +16,7 @@ from mesh.layers.backoff import Backoff
 from mesh.layers.budget import BudgetConfig
 from mesh.metadata import ATTEMPT
 from tests.support.echo import READ, EchoReply, EchoRequest, EchoStub
+from tests.support.threads import served_by_threads
 
 #: Longer than any machine takes: only a failure waits for it.
 PATIENCE_S = 30.0
@@ -38,17 +38,8 @@ def port() -> Iterator[int]:
             raise Unavailable(retry_after_s=PUSHBACK_S if request.text == "later" else None)
         return EchoReply(number=request.number)
 
-    handler = grpc.unary_unary_rpc_method_handler(
-        read, EchoRequest.FromString, EchoReply.SerializeToString
-    )
-    server = grpc.server(ThreadPoolExecutor(2), interceptors=mesh.sync.server_interceptors())
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(READ.service, {READ.name: handler}),)
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield port
-    server.stop(0.0).wait()
+    with served_by_threads(READ, read, *mesh.sync.server_interceptors()) as port:
+        yield port
 
 
 @contextmanager
