@@ -47,10 +47,9 @@ class Policy:
 
     `timeout_s` bounds a call with all its attempts, `attempt_timeout_s` each of them. A server's
     stream lasts as long as it likes: there `timeout_s` bounds how late an attempt may begin, and
-    `attempt_timeout_s` nothing. No
-    `retry` means one attempt; `hedge` takes its place. `throttle` holds calls back while their
-    server refuses most. `criticality` is of calls that are made for nobody else's sake.
-    `idempotency` is for a method whose proto does not say it.
+    `attempt_timeout_s` nothing. No `retry` means one attempt; `hedge` takes its place. `throttle`
+    holds calls back while their server refuses most. `criticality` is of calls that are made for
+    nobody else's sake. `idempotency` is for a method whose proto does not say it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     calls, those of a target and those of a method: see `mesh.runtime.levels`.

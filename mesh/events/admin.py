@@ -7,11 +7,11 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..errors import InvalidArgument, NotFound
 from ..layers.identity import OPERATOR, require
 from ..redaction import clear_secrets
+from ..runtime.clock import timestamp
 from ..runtime.logs import log
 from ..service import Service
 from ..storage.port import Tx
@@ -121,15 +121,13 @@ def _after(token: str) -> tuple[str, str, str]:
 
 def _letter(subscription: str, kept: Kept, waiting: int) -> pb.DeadLetter:
     event = kept.event
-    published = Timestamp()
-    published.FromMicroseconds(int(event.time * 1e6))
     return pb.DeadLetter(
         topic=event.topic,
         aggregate=event.aggregate,
         version=event.version,
         event_id=event.event_id,
         source=event.source,
-        publish_time=published,
+        publish_time=timestamp(event.time),
         correlation_id=event.correlation_id,
         attempts=kept.attempts,
         error=kept.error,

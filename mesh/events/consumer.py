@@ -250,13 +250,16 @@ class Consumer:
         )
         return f"{_name(error)} (error_id {error_id})"
 
+    async def _kept(self, tx: Tx) -> tuple[dict[State, int], float]:
+        return await self.inbox.counts(tx), await self.inbox.gap_s(tx)
+
     async def _observe(self) -> None:
         """Keep the gauges: what is kept here, and what the broker still has for us."""
         metrics = self._node.metrics
-        counts = await self._store.read(self.inbox.counts)
+        counts, gap_s = await self._store.read(self._kept)
         for state in State:
             metrics.inbox.labels(self._name, state.name.lower()).set(counts[state])
-        metrics.inbox_gap.labels(self._name).set(await self._store.read(self.inbox.gap_s))
+        metrics.inbox_gap.labels(self._name).set(gap_s)
         if self._subscription:
             with contextlib.suppress(BusError):
                 metrics.bus_lag.labels(self._name).set(await self._subscription.lag())

@@ -48,11 +48,11 @@ class MemoryBus:
         known = self._groups.setdefault(group, {})
         for topic in topics:
             if topic not in known:
-                known[topic] = _Topic(self._runtime)
+                known[topic] = _Topic()
                 for event in self._log.values():
                     if event.topic == topic:
                         known[topic].offer(event)
-        return MemorySubscription([known[topic] for topic in topics], deliver)
+        return MemorySubscription([known[topic] for topic in topics], deliver, self._runtime)
 
     async def forget(self, group: str) -> None:
         """Forget *group*."""
@@ -71,7 +71,6 @@ class MemoryBus:
 class _Topic:
     """What a group has not confirmed yet of one topic."""
 
-    runtime: Runtime
     waiting: deque[Event] = field(default_factory=deque)
     under_way: int = 0
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,9 +97,10 @@ class _Topic:
 class MemorySubscription:
     """One member of a group."""
 
-    def __init__(self, topics: Sequence[_Topic], deliver: Deliver) -> None:
+    def __init__(self, topics: Sequence[_Topic], deliver: Deliver, runtime: Runtime) -> None:
         self._topics = topics
         self._deliver = deliver
+        self._runtime = runtime
         self._window = asyncio.Semaphore(WINDOW)
         # Their context is the broker's, not that of whoever subscribed.
         self._context = contextvars.Context()
@@ -126,20 +126,20 @@ class MemorySubscription:
             await self._window.acquire()
             event = await topic.take()
             topic.under_way += 1
-            task = self._begin(self._deliver_until_confirmed(event, topic.runtime))
+            task = self._begin(self._deliver_until_confirmed(event))
             self._tasks[event.event_id] = task
             task.add_done_callback(functools.partial(self._done, topic, event))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work, context=self._context)
 
-    async def _deliver_until_confirmed(self, event: Event, runtime: Runtime) -> None:
+    async def _deliver_until_confirmed(self, event: Event) -> None:
         while True:
             try:
                 async with asyncio.timeout(ACK_WAIT_S):
                     return await self._deliver(event)
             except Exception:  # noqa: BLE001  # not confirmed, whatever it was
-                await runtime.clock.sleep(RETRY_S)
+                await self._runtime.clock.sleep(RETRY_S)
 
     def _done(self, topic: _Topic, event: Event, task: asyncio.Task[None]) -> None:
         topic.under_way -= 1

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from ..runtime import beside
-from ..runtime.clock import Runtime
+from ..runtime.clock import Runtime, timestamp
 from ..runtime.logs import log
 from ..storage.port import Store, Tx
 from ..storage.retention import PAUSE_S, delete_some
@@ -78,11 +78,11 @@ async def describe(tx: Tx) -> list[pb.ReadModel]:
         model = pb.ReadModel(
             name=name,
             state=state,
+            create_time=timestamp(created_at),
             aggregate_count=aggregates,
             waiting_count=kept[State.DUE] + kept[State.EARLY],
             dead_count=kept[State.DEAD],
         )
-        model.create_time.FromMicroseconds(int(created_at * 1e6))
         found.append(model)
     return found
 

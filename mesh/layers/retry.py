@@ -3,8 +3,8 @@
 Safe: the contract allows to repeat the method, or the failure certainly did not execute. One
 deadline spans all attempts and sleeps; a sleep that cannot fit is not begun. A server's pushback
 (gRFC A6 `grpc-retry-pushback-ms`, RetryInfo) is honoured. Another attempt goes to an address that
-none went to, if there is one. Streams are tried again only before
-their first message, and only if the client does not stream.
+none went to, if there is one. Streams are tried again only before their first message, and only if
+the client does not stream.
 
 One hop of a chain retries, and within a budget, so that a dead leaf gets about as many calls as
 callers asked for. A call that is itself another's retry gets none below, and whoever has no more

@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 def timestamp(seconds: float) -> Timestamp:
     """Return *seconds* since the epoch, to the microsecond, as messages have them."""
-    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e6) * 1000)
+    made = Timestamp()
+    made.FromMicroseconds(int(seconds * 1e6))
+    return made
 
 
 class Clock(Protocol):

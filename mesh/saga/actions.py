@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 from grpc import StatusCode
 
-from ..errors import InvalidArgument, NotFound, Refused
+from ..errors import InvalidArgument, Refused
 from ..layers.identity import OPERATOR, require
 from ..scope import current_traceparent
 from ..storage.port import Tx
 from .describe import describe
 from .journal import overwrite, read_saga
 from .operators import Action, resolve, retry, skip
-from .records import SagaRow
+from .records import SagaRow, found
 from .v1 import saga_pb2 as pb
 
 REASON_MAX_CHARS = 500
@@ -83,9 +83,7 @@ async def _act(tx: Tx, request: Request, name: str, action: Action) -> pb.Operat
     require(tx.principal, OPERATOR)
     if not 0 < len(request.reason) <= REASON_MAX_CHARS:
         raise InvalidArgument(violations=[("reason", f"is 1 to {REASON_MAX_CHARS} characters")])
-    saga = await read_saga(tx, request.saga_id)
-    if saga is None:
-        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    saga = found(await read_saga(tx, request.saga_id))
     etag = _etag(saga, request)
     if request.validate_only:
         before = describe(saga)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from ..errors import InvalidArgument, NotFound, Refused
+from ..errors import InvalidArgument, Refused
 from ..layers.identity import OPERATOR, require
 from ..service import Context, Service
 from . import timeline
 from .actions import resolve_saga, retry_saga, skip_step
 from .describe import describe
 from .recording import write_recording
-from .records import SagaRow
+from .records import SagaRow, found
 from .v1 import saga_pb2 as pb
 
 PAGE_SIZE = 50
@@ -77,9 +77,8 @@ async def watch_saga(
 async def export_saga(ctx: Context[Any], request: pb.ExportSagaRequest) -> pb.ExportSagaResponse:
     """Return the recording of one saga, to test later versions of its function against."""
     require(ctx.principal, OPERATOR)
-    row, _ = await ctx.sagas.journal.open(request.saga_id)
-    if row is None:
-        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    kept, _ = await ctx.sagas.journal.open(request.saga_id)
+    row = found(kept)
     saga = ctx.sagas.known.get((row.name, row.version))
     if saga is None:
         raise Refused(f"{row.name} v{row.version} is not known here", reason="VERSION_UNKNOWN")
@@ -97,7 +96,4 @@ async def _list_by_key(ctx: Context[Any], request: pb.ListSagasRequest) -> pb.Li
 
 
 async def _find(ctx: Context[Any], saga_id: str) -> SagaRow:
-    row = await ctx.sagas.journal.get(saga_id)
-    if row is None:
-        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
-    return row
+    return found(await ctx.sagas.journal.get(saga_id))

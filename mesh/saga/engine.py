@@ -70,6 +70,7 @@ class SagaEngine:
         )
         self._leases = Leases(store, self.known.keys())
         self._engine_id = ""  # there is none without a lease
+        self._renew_at = 0.0
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self, saga: Saga[Any, Any], request: Message, key: str) -> str:
@@ -158,7 +159,10 @@ class SagaEngine:
         """Begin to take up what nobody runs; return how many sagas were taken up at once."""
         await self._enter(self._node.instance)
         taken = await self._take_up()
-        self._keeper = beside.begin(self._keep())
+        self._renew_at = self._node.runtime.clock.monotonic() + RENEW_S
+        self._keeper = beside.begin(
+            beside.keep_on("a look after sagas", self._look, self._node.runtime.clock, pause_s=0.0)
+        )
         return taken
 
     async def stop(self) -> None:
@@ -175,29 +179,23 @@ class SagaEngine:
         await self._leases.enter(engine_id, instance)
         self._engine_id = engine_id
 
-    async def _keep(self) -> None:
-        """Keep the lease and take up what nobody runs, for ever."""
+    async def _look(self) -> None:
+        """In a while, keep the lease and take up what nobody runs."""
         clock = self._node.runtime.clock
-        renew_at = clock.monotonic() + RENEW_S
-        while True:
-            await clock.sleep(LOOK_S)
-            try:
-                if not self._engine_id:
-                    await self._enter("")  # another life of this instance may have its name
-                if clock.monotonic() >= renew_at:
-                    renew_at = clock.monotonic() + RENEW_S
-                    await self._leases.renew(self._engine_id)
-                    await self._leases.let_go(self._engine_id, self._flights)
-                    self._metrics.census(
-                        await self.journal.census(), self._node.runtime.clock.wall()
-                    )
-                await self._take_up()
-            except LeaseLostError:
-                log.warning("the lease was lost: other engines take over", engine=self._engine_id)
-                self._engine_id = ""
-                await self._flights.drop_all()
-            except Exception as error:  # noqa: BLE001  # it must go on
-                log.error("cannot look after sagas", exc_info=error)
+        await clock.sleep(LOOK_S)
+        try:
+            if not self._engine_id:
+                await self._enter("")  # another life of this instance may have its name
+            if clock.monotonic() >= self._renew_at:
+                self._renew_at = clock.monotonic() + RENEW_S
+                await self._leases.renew(self._engine_id)
+                await self._leases.let_go(self._engine_id, self._flights)
+                self._metrics.census(await self.journal.census(), clock.wall())
+            await self._take_up()
+        except LeaseLostError:
+            log.warning("the lease was lost: other engines take over", engine=self._engine_id)
+            self._engine_id = ""
+            await self._flights.drop_all()
 
     async def _take_up(self) -> int:
         """Claim and run what nobody runs, as far as there is room; return how many."""

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from ..call import Method
-from ..errors import TEXT_LIMIT_CHARS, MeshError, Refused
+from ..errors import TEXT_LIMIT_CHARS, MeshError, NotFound, Refused
 from ..runtime.clock import timestamp
 from ..status import from_status, to_status
 from .v1 import saga_pb2 as pb
@@ -183,6 +183,17 @@ def check_abandoned(saga: SagaRow, *, late: bool) -> None:
         raise AbandonedError(Refused(saga.cancel_reason or "cancelled", reason="CANCELLED"))
     if late:
         raise AbandonedError(Refused("the saga ran out of time", reason="SAGA_DEADLINE"))
+
+
+def found(saga: SagaRow | None) -> SagaRow:
+    """Return *saga*, what was looked for.
+
+    Raises:
+        NotFound: it is not there.
+    """
+    if saga is None:
+        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
+    return saga
 
 
 def _again(key: str, rounds: int) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..errors import MeshError, NotFound
+from ..errors import MeshError
 from ..events.published import list_events
 from ..events.v1 import outbox_pb2 as events_pb
 from ..events.v1.outbox_pb2_grpc import OutboxServiceStub
@@ -21,7 +21,7 @@ from ..storage.port import Tx
 from .actions import Recorded, recorded
 from .describe import branch_name, describe, refusal_of
 from .journal import read_saga
-from .records import SagaRow, StepRow
+from .records import SagaRow, StepRow, found
 from .v1 import saga_pb2 as pb
 
 #: Who does not tell its events by then is left out.
@@ -39,14 +39,12 @@ async def get_timeline(
         NotFound: there is no such saga.
     """
 
-    async def read(tx: Tx) -> tuple[SagaRow | None, list[Recorded], events_pb.ListEventsResponse]:
-        saga = await read_saga(tx, request.saga_id)
-        asked = events_pb.ListEventsRequest(correlation_id=saga.correlation_id if saga else "")
+    async def read(tx: Tx) -> tuple[SagaRow, list[Recorded], events_pb.ListEventsResponse]:
+        saga = found(await read_saga(tx, request.saga_id))
+        asked = events_pb.ListEventsRequest(correlation_id=saga.correlation_id)
         return saga, await recorded(tx, request.saga_id), await list_events(tx, asked)
 
     saga, actions, own = await ctx.read(read)
-    if saga is None:
-        raise NotFound("there is no such saga", reason="SAGA_NOT_FOUND")
     targets = sorted({step.target for step in saga.steps}) if saga.correlation_id else []
     told = await asyncio.gather(*(_told(connect(name), saga.correlation_id) for name in targets))
     entries = [*_of_saga(saga), *map(_acted, actions)]

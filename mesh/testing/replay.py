@@ -125,15 +125,7 @@ class _ReadOnly(Journal):
     def __init__(self) -> None:
         pass
 
-    async def save(
-        self,
-        saga: SagaRow,
-        steps: Collection[StepRow],
-        *,
-        heed: bool = False,
-        late: bool = False,
-        pivot: bool = False,
-    ) -> NoReturn:
+    async def save(self, saga: SagaRow, steps: Collection[StepRow], **how: bool) -> NoReturn:
         if saga.state == pb.Saga.EXECUTING:
             step, *_ = steps
             raise _End("asks", f"{step.full_name} as step {step.position}")
