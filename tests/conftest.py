@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mesh.scope import Scope, scope
 from tests.support.databases import ENGINES, Database
 from tests.support.postgres import FAST, PostgresServer, postgres
 
@@ -33,6 +34,14 @@ def pytest_report_header() -> list[str]:
         f"REQUIRE_ALL: {skips}",
         f"PYTHONHASHSEED: {hash_seed} (a simulation seed repeats with 0 only; `make test` sets it)",
     ]
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_served() -> Iterator[None]:
+    """A test begins as a process does: whatever an earlier one was serving is over."""
+    entered = scope.set(Scope())
+    yield
+    scope.reset(entered)
 
 
 @pytest.fixture(scope="session")
