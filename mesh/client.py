@@ -160,7 +160,7 @@ def layers_at(
 
 def _again(node: Node, target: Target, policy: Policy) -> list[Layer]:
     if policy.hedge:
-        return [Hedge(policy.hedge, node.runtime, node.metrics)]
+        return [target.share(Hedge, policy.hedge)]
     if policy.retry is None:
         return []
     budget = target.share(open_budget, policy.retry.budget)  # one for all methods

@@ -8,6 +8,7 @@ from ..layers.budget import Budget
 from ..layers.bulkhead import Bulkhead
 from ..layers.circuit import Mode, State
 from ..layers.faults import Fault
+from ..layers.hedge import Hedge
 from ..layers.shed import Shed
 from ..node import Node
 from ..target import Target
@@ -77,6 +78,10 @@ def _add(found: pb.GetStatusResponse, target: Target) -> None:
     for shared in [*target.shared.values()]:
         if isinstance(shared, Budget):
             found.budgets.add(target=target.name, left=shared.left)
+        elif isinstance(shared, Hedge):
+            for path, hedging in [*shared.methods.items()]:
+                method, left = path.removeprefix("/"), hedging.budget.left
+                found.budgets.add(target=target.name, left=left, hedged_method=method)
         elif isinstance(shared, Bulkhead):
             for path, slots in [*shared.slots.items()]:
                 found.bulkheads.add(

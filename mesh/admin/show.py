@@ -19,7 +19,9 @@ def status(name: str, found: pb.GetStatusResponse, *, everything: bool) -> Itera
     else:
         yield "  no calls were made yet"
     for budget in found.budgets:
-        yield f"  {budget.target}: {budget.left:.1f} retries left"
+        hedged = budget.hedged_method.rpartition("/")[2]
+        of, what = (f".{hedged}", "second attempts") if hedged else ("", "retries")
+        yield f"  {budget.target}{of}: {budget.left:.1f} {what} left"
     for fault in found.faults:
         what = f"{fault.code or 'late'} for {fault.share:.0%} of calls"
         yield f"  FAULT {fault.method}: {what}, {fault.ends_in_seconds:.0f} s more"

@@ -15,7 +15,7 @@ from random import Random
 from threading import Lock
 from typing import Any
 
-from .window import Counts, CountWindow, TimeWindow
+from .window import Counts, Window, window_of
 
 
 class State(enum.Enum):
@@ -51,7 +51,8 @@ class CircuitConfig:
     window `failure_share` failed, or `slow_share` took longer than `slow_s` seconds, once there
     were `calls_min` of them; the window is the last `window_calls` calls, or if `window_s` is given
     those of the last seconds. Stays open for `open_s` seconds, more or less by the share
-    `jitter`; then lets `probes` calls through and closes when all of them succeeded, none slowly.
+    `jitter`; then lets `probes` calls through and closes when all of them succeeded, none slowly. A
+    probe that has not ended after as long again loses its place to the next call.
     """
 
     failures: int = 5
@@ -123,8 +124,7 @@ class Circuit:
         on_change: Callable[[Change, Any], None] = lambda change, by: None,
     ) -> None:
         self.config = config
-        self._now = now
-        self._random = random
+        self._now, self._random = now, random
         self._on_change = on_change
         self._lock = Lock()
         self._state = State.CLOSED
@@ -136,15 +136,11 @@ class Circuit:
         self._failures = 0
         self._successes = 0
         self._probes_out = 0
-        self._open_until = 0.0
+        self._wait_until = 0.0
         self._changes: list[Change] = []
-        self._window: CountWindow | TimeWindow | None = None
+        self._window: Window | None = None
         if config.failure_share is not None or config.slow_share is not None:
-            self._window = (
-                CountWindow(config.window_calls)
-                if config.window_s is None
-                else TimeWindow(config.window_s, now)
-            )
+            self._window = window_of(config.window_calls, config.window_s, now)
 
     @property
     def state(self) -> State:
@@ -152,9 +148,8 @@ class Circuit:
         if self._closed is not None:
             return State.CLOSED
         with self._lock:
-            if self._due():
-                return State.HALF_OPEN
-            return self._state
+            due = self._state is State.OPEN and self._waited()
+            return State.HALF_OPEN if due else self._state
 
     @property
     def mode(self) -> Mode:
@@ -169,15 +164,13 @@ class Circuit:
         with self._lock:
             if self._mode is not Mode.NORMAL:
                 return self._mode is not Mode.FORCED_OPEN
-            return self._due() or self._has_place()
+            return self._has_place() or self._waited()
 
     @property
     def counts(self) -> Counts:
         """What the window holds; without one, the failures in a row."""
         with self._lock:
-            if self._window is None:
-                return Counts(failed=self._failures)
-            return self._window.counts
+            return self._window.counts if self._window else Counts(failed=self._failures)
 
     def set_mode(self, mode: Mode) -> None:
         """Do what an operator says: NORMAL begins anew, closed."""
@@ -190,14 +183,15 @@ class Circuit:
         self._tell()
 
     def retry_after_s(self) -> float:
-        """Return in how many seconds the next probe is let through; 0 if now.
+        """Return in how many seconds the next probe is let through.
 
-        While it is forced open nobody knows: it is worth asking again after `open_s`.
+        0 while its probes are out, any of which may end at once. While it is forced open nobody
+        knows: it is worth asking again after `open_s`.
         """
         with self._lock:
             if self._mode is Mode.FORCED_OPEN:
                 return self.config.open_s
-            return max(0.0, self._open_until - self._now()) if self._state is State.OPEN else 0.0
+            return max(0.0, self._wait_until - self._now()) if self._state is State.OPEN else 0.0
 
     def acquire(self, by: Any = None) -> Permit | None:
         """Return leave to make a call, to be given back with `release`; None to refuse it."""
@@ -223,29 +217,36 @@ class Circuit:
         with self._lock:
             if permit.period != self._period:
                 return
-            if self._state is State.HALF_OPEN:
+            if self._probes_out:
                 self._probes_out -= 1
             if end is not Result.NEUTRAL:
                 slow = self.config.timed and duration_s > self.config.slow_s
                 self._count(end is Result.FAILURE, slow)
         self._tell(by)
 
-    def _due(self) -> bool:
-        return self._state is State.OPEN and self._now() >= self._open_until
-
-    def _permit(self) -> Permit | None:
-        if self._due():
-            self._enter(State.HALF_OPEN, "its time is over")
-        if not self._has_place():
-            return None
-        probe = self._state is State.HALF_OPEN
-        self._probes_out += probe
-        return Permit(self._period, probe)
+    def _waited(self) -> bool:
+        return self._now() >= self._wait_until
 
     def _has_place(self) -> bool:
         if self._state is State.HALF_OPEN:
             return self._probes_out + self._successes < self.config.probes
         return self._state is State.CLOSED
+
+    def _permit(self) -> Permit | None:
+        if not self._has_place():
+            if not self._waited():
+                return None
+            if self._state is State.OPEN:
+                self._enter(State.HALF_OPEN, "its time is over")
+            self._probes_out = 0  # whatever is out for so long may never end
+            self._wait()
+        probe = self._state is State.HALF_OPEN
+        self._probes_out += probe
+        return Permit(self._period, probe)
+
+    def _wait(self) -> None:
+        spread = self._random.uniform(-self.config.jitter, self.config.jitter)
+        self._wait_until = self._now() + self.config.open_s * (1.0 + spread)
 
     def _count(self, failed: bool, slow: bool) -> None:
         if self._state is State.HALF_OPEN:
@@ -272,8 +273,7 @@ class Circuit:
             self._open(f"{counts.slow} of {counts.calls} calls were slow")
 
     def _open(self, why: str) -> None:
-        spread = self._random.uniform(-self.config.jitter, self.config.jitter)
-        self._open_until = self._now() + self.config.open_s * (1.0 + spread)
+        self._wait()
         self._enter(State.OPEN, why)
 
     def _enter(self, state: State, why: str) -> None:

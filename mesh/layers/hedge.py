@@ -12,6 +12,7 @@ endpoint at once. There are two attempts at most, and one under somebody's retry
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -86,7 +87,7 @@ class Hedging:
 
 
 class Hedge(Layer):
-    """The hedging layer of one client, for one method of its target."""
+    """The hedging of one target: for each method by itself."""
 
     suspends = True
 
@@ -95,20 +96,22 @@ class Hedge(Layer):
     ) -> None:
         self._clock = runtime.clock
         self._metrics = metrics
-        self.hedging = Hedging(config, runtime.clock.monotonic)
+        now = runtime.clock.monotonic
+        self.methods: defaultdict[str, Hedging] = defaultdict(lambda: Hedging(config, now))
 
     def __call__(self, inner: Handler) -> Handler:
         """Send calls once, and slow or failed ones twice."""
         now = self._clock.monotonic
 
         async def hedged(call: Call) -> Any:
-            self.hedging.budget.deposit()
+            hedging = self.methods[call.method.path]
+            hedging.budget.deposit()
             began = now()
             if scope.get().attempt > 1:
                 reply = await inner(call)
             else:
                 reply = await _Race(self, inner, call.replace(tried=[]), began).won()
-            self.hedging.replied(now() - began)
+            hedging.replied(now() - began)
             return reply
 
         return hedged
@@ -119,7 +122,7 @@ class Hedge(Layer):
 
     def pays(self, call: Call) -> bool:
         """Whether there is budget for a second attempt; if so, it is paid."""
-        paid = self.hedging.budget.withdraw()
+        paid = self.methods[call.method.path].budget.withdraw()
         self.count(call, "sent" if paid else "budget")
         return paid
 
@@ -131,7 +134,7 @@ class Hedge(Layer):
 
     def timer(self, call: Call) -> Coroutine[Any, Any, None] | None:
         """Return what ends when the second attempt is due; None: never."""
-        delay_s = self.hedging.delay_s()
+        delay_s = self.methods[call.method.path].delay_s()
         if delay_s is None or not self.sends(call, self._clock.monotonic(), delay_s):
             return None
         return self._clock.sleep(delay_s)

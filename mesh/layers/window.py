@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 #: In how many parts a window of time is counted; it moves by one of them at a time.
 PARTS = 10
@@ -92,3 +92,12 @@ class TimeWindow:
             gone = self._parts.popleft()
             for place in range(3):
                 self._total[place] -= gone[place + 1]
+
+
+#: What a circuit looks at.
+Window: TypeAlias = CountWindow | TimeWindow
+
+
+def window_of(calls: int, seconds: float | None, now: Callable[[], float]) -> Window:
+    """Return a window of the last *seconds*, or if that is None of so many calls."""
+    return CountWindow(calls) if seconds is None else TimeWindow(seconds, now)

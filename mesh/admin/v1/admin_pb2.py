@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mesh/admin/v1/admin.proto\x12\rmesh.admin.v1\x1a\x1b\x62uf/validate/validate.proto\"\xfc\x02\n\x07\x43ircuit\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.mesh.admin.v1.Circuit.State\x12)\n\x04mode\x18\x05 \x01(\x0e\x32\x1b.mesh.admin.v1.Circuit.Mode\x12\x1b\n\x13retry_after_seconds\x18\x06 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x05\x12\x0c\n\x04slow\x18\t \x01(\x05\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x43LOSED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x12\r\n\tHALF_OPEN\x10\x03\"Y\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x0f\n\x0b\x46ORCED_OPEN\x10\x03\x12\x10\n\x0cMETRICS_ONLY\x10\x04\"&\n\x06\x42udget\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0c\n\x04left\x18\x02 \x01(\x01\"J\n\x08\x42ulkhead\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05taken\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"V\n\x07Setting\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"}\n\x05\x46\x61ult\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x15\n\rdelay_seconds\x18\x03 \x01(\x01\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x17\n\x0f\x61\x66ter_execution\x18\x05 \x01(\x08\x12\x17\n\x0f\x65nds_in_seconds\x18\x06 \x01(\x01\"\x12\n\x10GetStatusRequest\"\xfc\x01\n\x11GetStatusResponse\x12(\n\x08\x63ircuits\x18\x01 \x03(\x0b\x32\x16.mesh.admin.v1.Circuit\x12&\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x15.mesh.admin.v1.Budget\x12*\n\tbulkheads\x18\x03 \x03(\x0b\x32\x17.mesh.admin.v1.Bulkhead\x12\x19\n\x11\x63oncurrency_limit\x18\x04 \x01(\x05\x12(\n\x08settings\x18\x05 \x03(\x0b\x32\x16.mesh.admin.v1.Setting\x12$\n\x06\x66\x61ults\x18\x06 \x03(\x0b\x32\x14.mesh.admin.v1.Fault\"\xbb\x01\n\x15SetCircuitModeRequest\x12\x17\n\x06target\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x35\n\x04mode\x18\x04 \x01(\x0e\x32\x1b.mesh.admin.v1.Circuit.ModeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\")\n\x16SetCircuitModeResponse\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\t\"t\n\x12InjectFaultRequest\x12+\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x14.mesh.admin.v1.FaultB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"&\n\x13InjectFaultResponse\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\t\"0\n\x12\x43learFaultsRequest\x12\x1a\n\x06reason\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"&\n\x13\x43learFaultsResponse\x12\x0f\n\x07\x63leared\x18\x01 \x01(\x05\x32\xfd\x02\n\x0c\x41\x64minService\x12S\n\tGetStatus\x12\x1f.mesh.admin.v1.GetStatusRequest\x1a .mesh.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12\x62\n\x0eSetCircuitMode\x12$.mesh.admin.v1.SetCircuitModeRequest\x1a%.mesh.admin.v1.SetCircuitModeResponse\"\x03\x90\x02\x02\x12Y\n\x0bInjectFault\x12!.mesh.admin.v1.InjectFaultRequest\x1a\".mesh.admin.v1.InjectFaultResponse\"\x03\x90\x02\x02\x12Y\n\x0b\x43learFaults\x12!.mesh.admin.v1.ClearFaultsRequest\x1a\".mesh.admin.v1.ClearFaultsResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mesh/admin/v1/admin.proto\x12\rmesh.admin.v1\x1a\x1b\x62uf/validate/validate.proto\"\xfc\x02\n\x07\x43ircuit\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.mesh.admin.v1.Circuit.State\x12)\n\x04mode\x18\x05 \x01(\x0e\x32\x1b.mesh.admin.v1.Circuit.Mode\x12\x1b\n\x13retry_after_seconds\x18\x06 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x08 \x01(\x05\x12\x0c\n\x04slow\x18\t \x01(\x05\"C\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06\x43LOSED\x10\x01\x12\x08\n\x04OPEN\x10\x02\x12\r\n\tHALF_OPEN\x10\x03\"Y\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\x12\x0f\n\x0b\x46ORCED_OPEN\x10\x03\x12\x10\n\x0cMETRICS_ONLY\x10\x04\"=\n\x06\x42udget\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0c\n\x04left\x18\x02 \x01(\x01\x12\x15\n\rhedged_method\x18\x03 \x01(\t\"J\n\x08\x42ulkhead\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05taken\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"V\n\x07Setting\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"}\n\x05\x46\x61ult\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x15\n\rdelay_seconds\x18\x03 \x01(\x01\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x17\n\x0f\x61\x66ter_execution\x18\x05 \x01(\x08\x12\x17\n\x0f\x65nds_in_seconds\x18\x06 \x01(\x01\"\x12\n\x10GetStatusRequest\"\xfc\x01\n\x11GetStatusResponse\x12(\n\x08\x63ircuits\x18\x01 \x03(\x0b\x32\x16.mesh.admin.v1.Circuit\x12&\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x15.mesh.admin.v1.Budget\x12*\n\tbulkheads\x18\x03 \x03(\x0b\x32\x17.mesh.admin.v1.Bulkhead\x12\x19\n\x11\x63oncurrency_limit\x18\x04 \x01(\x05\x12(\n\x08settings\x18\x05 \x03(\x0b\x32\x16.mesh.admin.v1.Setting\x12$\n\x06\x66\x61ults\x18\x06 \x03(\x0b\x32\x14.mesh.admin.v1.Fault\"\xbb\x01\n\x15SetCircuitModeRequest\x12\x17\n\x06target\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x35\n\x04mode\x18\x04 \x01(\x0e\x32\x1b.mesh.admin.v1.Circuit.ModeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\")\n\x16SetCircuitModeResponse\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\t\"t\n\x12InjectFaultRequest\x12+\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x14.mesh.admin.v1.FaultB\x06\xbaH\x03\xc8\x01\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"&\n\x13InjectFaultResponse\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\t\"0\n\x12\x43learFaultsRequest\x12\x1a\n\x06reason\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"&\n\x13\x43learFaultsResponse\x12\x0f\n\x07\x63leared\x18\x01 \x01(\x05\x32\xfd\x02\n\x0c\x41\x64minService\x12S\n\tGetStatus\x12\x1f.mesh.admin.v1.GetStatusRequest\x1a .mesh.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12\x62\n\x0eSetCircuitMode\x12$.mesh.admin.v1.SetCircuitModeRequest\x1a%.mesh.admin.v1.SetCircuitModeResponse\"\x03\x90\x02\x02\x12Y\n\x0bInjectFault\x12!.mesh.admin.v1.InjectFaultRequest\x1a\".mesh.admin.v1.InjectFaultResponse\"\x03\x90\x02\x02\x12Y\n\x0b\x43learFaults\x12!.mesh.admin.v1.ClearFaultsRequest\x1a\".mesh.admin.v1.ClearFaultsResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,29 +59,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CIRCUIT_MODE']._serialized_start=365
   _globals['_CIRCUIT_MODE']._serialized_end=454
   _globals['_BUDGET']._serialized_start=456
-  _globals['_BUDGET']._serialized_end=494
-  _globals['_BULKHEAD']._serialized_start=496
-  _globals['_BULKHEAD']._serialized_end=570
-  _globals['_SETTING']._serialized_start=572
-  _globals['_SETTING']._serialized_end=658
-  _globals['_FAULT']._serialized_start=660
-  _globals['_FAULT']._serialized_end=785
-  _globals['_GETSTATUSREQUEST']._serialized_start=787
-  _globals['_GETSTATUSREQUEST']._serialized_end=805
-  _globals['_GETSTATUSRESPONSE']._serialized_start=808
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1060
-  _globals['_SETCIRCUITMODEREQUEST']._serialized_start=1063
-  _globals['_SETCIRCUITMODEREQUEST']._serialized_end=1250
-  _globals['_SETCIRCUITMODERESPONSE']._serialized_start=1252
-  _globals['_SETCIRCUITMODERESPONSE']._serialized_end=1293
-  _globals['_INJECTFAULTREQUEST']._serialized_start=1295
-  _globals['_INJECTFAULTREQUEST']._serialized_end=1411
-  _globals['_INJECTFAULTRESPONSE']._serialized_start=1413
-  _globals['_INJECTFAULTRESPONSE']._serialized_end=1451
-  _globals['_CLEARFAULTSREQUEST']._serialized_start=1453
-  _globals['_CLEARFAULTSREQUEST']._serialized_end=1501
-  _globals['_CLEARFAULTSRESPONSE']._serialized_start=1503
-  _globals['_CLEARFAULTSRESPONSE']._serialized_end=1541
-  _globals['_ADMINSERVICE']._serialized_start=1544
-  _globals['_ADMINSERVICE']._serialized_end=1925
+  _globals['_BUDGET']._serialized_end=517
+  _globals['_BULKHEAD']._serialized_start=519
+  _globals['_BULKHEAD']._serialized_end=593
+  _globals['_SETTING']._serialized_start=595
+  _globals['_SETTING']._serialized_end=681
+  _globals['_FAULT']._serialized_start=683
+  _globals['_FAULT']._serialized_end=808
+  _globals['_GETSTATUSREQUEST']._serialized_start=810
+  _globals['_GETSTATUSREQUEST']._serialized_end=828
+  _globals['_GETSTATUSRESPONSE']._serialized_start=831
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1083
+  _globals['_SETCIRCUITMODEREQUEST']._serialized_start=1086
+  _globals['_SETCIRCUITMODEREQUEST']._serialized_end=1273
+  _globals['_SETCIRCUITMODERESPONSE']._serialized_start=1275
+  _globals['_SETCIRCUITMODERESPONSE']._serialized_end=1316
+  _globals['_INJECTFAULTREQUEST']._serialized_start=1318
+  _globals['_INJECTFAULTREQUEST']._serialized_end=1434
+  _globals['_INJECTFAULTRESPONSE']._serialized_start=1436
+  _globals['_INJECTFAULTRESPONSE']._serialized_end=1474
+  _globals['_CLEARFAULTSREQUEST']._serialized_start=1476
+  _globals['_CLEARFAULTSREQUEST']._serialized_end=1524
+  _globals['_CLEARFAULTSRESPONSE']._serialized_start=1526
+  _globals['_CLEARFAULTSRESPONSE']._serialized_end=1564
+  _globals['_ADMINSERVICE']._serialized_start=1567
+  _globals['_ADMINSERVICE']._serialized_end=1948
 # @@protoc_insertion_point(module_scope)

@@ -139,19 +139,25 @@ class Budget(_message.Message):
 
     TARGET_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
+    HEDGED_METHOD_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     """The target."""
     left: _builtins.float
-    """How many retries may be sent now."""
+    """How many retries, or second attempts, may be sent now."""
+    hedged_method: _builtins.str
+    """The method whose slow calls are sent twice with it, as `package.Service/Method`; empty if it is
+    the retry budget, one for all methods.
+    """
     def __init__(
         self,
         *,
         target: _builtins.str = ...,
         left: _builtins.float = ...,
+        hedged_method: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hedged_method", b"hedged_method", "left", b"left", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,7 +314,7 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def budgets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Budget]:
-        """The retry budgets."""
+        """The budgets of retries and hedges."""
 
     @_builtins.property
     def bulkheads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bulkhead]:

@@ -114,7 +114,7 @@ def test_hedging_is_decided_by_the_first_that_says_something(
     async def story() -> str:
         config = HedgeConfig(samples_min=1, budget=BudgetConfig(share=0.0, per_s=0.0))
         hedge = Hedge(config, Runtime(VirtualClock()))
-        hedge.hedging.replied(USUAL_S)
+        hedge.methods[READ.path].replied(USUAL_S)
         try:
             await hedge(target)(call_of(READ, deadline=100.0))
         except MeshError as error:

@@ -95,6 +95,36 @@ def test_half_open_lets_only_its_probes_through(circuit: Driven) -> None:
     assert circuit.acquire() is None
 
 
+def test_a_probe_that_never_ends_holds_its_place_only_as_long_as_it_was_open(
+    circuit: Driven,
+) -> None:
+    circuit.half_open()
+    forgotten = circuit.take()
+    circuit.one(SUCCESS)
+    circuit.clock.advance(CONFIG.open_s - 1.0)
+    assert circuit.acquire() is None
+    assert not circuit.admits
+    assert circuit.retry_after_s() == 0.0, "it may end at any time"
+    circuit.clock.advance(1.0)
+    assert circuit.admits
+    in_its_place = circuit.take()
+    assert circuit.acquire() is None, "a success counts on, one probe was missing"
+    circuit.release(forgotten, NEUTRAL)
+    assert circuit.state is HALF_OPEN
+    circuit.release(in_its_place, SUCCESS)
+    assert circuit.state is CLOSED
+
+
+def test_a_probe_that_is_late_tells_what_it_knows(circuit: Driven) -> None:
+    circuit.half_open()
+    late, later = circuit.take(), circuit.take()
+    circuit.clock.advance(CONFIG.open_s)
+    circuit.take()
+    circuit.release(late, SUCCESS)
+    circuit.release(later, SUCCESS)
+    assert circuit.state is CLOSED
+
+
 def test_half_open_closes_when_all_probes_succeeded(circuit: Driven) -> None:
     circuit.half_open()
     circuit.one(SUCCESS)

@@ -21,11 +21,10 @@ class Period:
 
     state: State
     ends_at: float = float("inf")
+    #: The places that are taken, and until when their probes keep them.
     taken: int = 0
+    kept_until: float = 0.0
     results: list[Result] = field(default_factory=list)
-
-    def in_flight(self) -> int:
-        return self.taken - len(self.results)
 
     def failures_in_a_row(self) -> int:
         telling = [r for r in self.results if r is not Result.NEUTRAL]
@@ -33,10 +32,13 @@ class Period:
             (n for n, r in enumerate(reversed(telling)) if r is Result.SUCCESS), len(telling)
         )
 
-    def lets_through(self) -> bool:
+    def has_place(self) -> bool:
         if self.state is State.HALF_OPEN:
-            return self.in_flight() + self.results.count(Result.SUCCESS) < CONFIG.probes
+            return self.taken + self.results.count(Result.SUCCESS) < CONFIG.probes
         return self.state is State.CLOSED
+
+    def lets_through(self, now: float) -> bool:
+        return self.has_place() or (self.state is State.HALF_OPEN and now >= self.kept_until)
 
 
 @dataclass
@@ -57,16 +59,20 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         self.period = Period(State.CLOSED)
 
     def _look_at_the_clock(self) -> None:
-        if self.clock.monotonic() >= self.period.ends_at:
-            self.period = Period(State.HALF_OPEN)
+        now = self.clock.monotonic()
+        if now >= self.period.ends_at:
+            self.period = Period(State.HALF_OPEN, kept_until=now + CONFIG.open_s)
 
     @rule(target=taken)
     def acquire(self) -> Taken | object:
         self._look_at_the_clock()
         permit = self.circuit.acquire()
-        assert (permit is not None) == self.period.lets_through()
+        now = self.clock.monotonic()
+        assert (permit is not None) == self.period.lets_through(now)
         if permit is None:
             return Taken(Permit(-1), Period(State.CLOSED))  # of no period: changes nothing
+        if not self.period.has_place():
+            self.period.taken, self.period.kept_until = 0, now + CONFIG.open_s
         self.period.taken += 1
         return Taken(permit, self.period)
 
@@ -76,6 +82,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         if one.period is not self.period:
             return
         self.period.results.append(result)
+        self.period.taken = max(0, self.period.taken - 1)
         probing = self.period.state is State.HALF_OPEN
         if probing and self.period.results.count(Result.SUCCESS) >= CONFIG.probes:
             self.period = Period(State.CLOSED)
@@ -100,8 +107,9 @@ class CircuitAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def it_admits_what_it_would_let_through(self) -> None:
-        due = self.clock.monotonic() >= self.period.ends_at
-        assert self.circuit.admits == (due or self.period.lets_through())
+        now = self.clock.monotonic()
+        due = now >= self.period.ends_at
+        assert self.circuit.admits == (due or self.period.lets_through(now))
 
     @invariant()
     def the_waits_agree(self) -> None:

@@ -75,7 +75,7 @@ class World:
         async def main() -> Any:
             self.hedge = Hedge(self._config, Runtime(VirtualClock()), self.metrics)
             for _ in range(self._config.samples_min if self._known else 0):
-                self.hedge.hedging.replied(USUAL_S)
+                self.hedge.methods[READ.path].replied(USUAL_S)
             result = await (story or self.call)()
             await asyncio.sleep(0.01)  # losers end
             assert len(asyncio.all_tasks()) == 1, "an attempt or a timer was left behind"
