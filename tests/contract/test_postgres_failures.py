@@ -13,27 +13,14 @@ import asyncpg
 import pytest
 
 from mesh.runtime.clock import Runtime
-from mesh.storage.migrate import Migration
 from mesh.storage.port import NotStoredError, StorageError, Tx, Work
 from mesh.storage.postgres import database, group, watch
 from mesh.storage.postgres.store import PostgresStore
+from tests.contract.postgres_nodes import add, failing, names, open_store
 from tests.support.cut import cutting
 from tests.support.postgres import PostgresServer, postgres
 from tests.support.waiting import until
 
-TABLES = Migration(
-    "0001_nodes.sql",
-    """
-    CREATE TABLE nodes (
-      name   TEXT PRIMARY KEY,
-      parent TEXT REFERENCES nodes (name) DEFERRABLE INITIALLY DEFERRED
-    );
-    CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
-      'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
-    CREATE CONSTRAINT TRIGGER last_words AFTER INSERT ON nodes DEFERRABLE INITIALLY DEFERRED
-      FOR EACH ROW WHEN (NEW.name = 'dies at COMMIT') EXECUTE FUNCTION die();
-    """,
-)
 PATIENCE_S = 30.0
 
 
@@ -47,29 +34,6 @@ async def store(url: str) -> AsyncIterator[PostgresStore]:
     store = await open_store(url)
     yield store
     await store.close()
-
-
-async def open_store(url: str) -> PostgresStore:
-    return await PostgresStore.open(url, "failures", Runtime(), [TABLES])
-
-
-def add(name: str, parent: str | None = None) -> Work[str]:
-    async def work(tx: Tx) -> str:
-        await tx.execute("INSERT INTO nodes (name, parent) VALUES ($1, $2)", name, parent)
-        return name
-
-    return work
-
-
-async def names(store: PostgresStore) -> list[str]:
-    async def work(tx: Tx) -> list[str]:
-        return [row[0] for row in await tx.execute("SELECT name FROM nodes ORDER BY name")]
-
-    return await store.read(work)
-
-
-def failing(store: PostgresStore) -> StorageError | None:
-    return store.failing
 
 
 # --- connections --------------------------------------------------------------------------------

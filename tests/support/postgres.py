@@ -82,6 +82,18 @@ class PostgresServer:
         finally:
             await connection.close()
 
+    async def let_be_read_only(self, read_only: bool) -> None:
+        """Let all transactions that begin from now on be so, in every connection."""
+        connection = await asyncpg.connect(self.url("postgres"))
+        try:
+            await connection.execute("SET default_transaction_read_only = off")
+            await connection.execute(
+                f"ALTER SYSTEM SET default_transaction_read_only = {read_only}"
+            )
+            await connection.execute("SELECT pg_reload_conf()")
+        finally:
+            await connection.close()
+
     async def rows(self, database: str, query: str) -> list[Any]:
         """Return what *query* finds, as the superuser."""
         connection = await asyncpg.connect(self.url(database))

@@ -127,14 +127,15 @@ class Database:
         self._name = name
         self._runtime = runtime
 
-    async def connect(self, patience_s: float = PATIENCE_S) -> Connection:
-        """Connect; while the server cannot be reached, try again for *patience_s*.
+    async def connect(self, patience_s: float | None = None) -> Connection:
+        """Connect; while there is no server, try again for *patience_s*, else `PATIENCE_S`.
 
         Raises:
             NotStoredError: it cannot be reached, or it does not let us in.
         """
         clock = self._runtime.clock
-        ends, attempt = clock.monotonic() + patience_s, 1
+        ends = clock.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
+        attempt = 1
         while True:
             try:
                 return await self._connect()
@@ -153,6 +154,7 @@ class Database:
     async def _connect(self) -> Connection:
         connection: Connection = await asyncpg.connect(
             self._url,
+            target_session_attrs="primary",  # a standby may have been one
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
             statement_cache_size=STATEMENTS_CACHED,

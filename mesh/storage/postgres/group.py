@@ -66,6 +66,11 @@ class Group:
         except CONFLICTS as error:
             await self._take_back()
             return self._again(error)
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            self._connection.terminate()  # there may be a primary elsewhere
+            for waiting in self._works():
+                self._fail(waiting, not_stored(error))
+            return 0
         except Exception as error:  # noqa: BLE001  # before its COMMIT nothing of it is in
             self._connection.terminate()
             self._again(error)
@@ -103,6 +108,8 @@ class Group:
         if failed is None:
             self._members.append(waiting)
             return True
+        if isinstance(failed, asyncpg.ReadOnlySQLTransactionError):
+            raise failed
         await self._connection.execute("ROLLBACK TO work")
         self._fail(waiting, failed)
         return False
@@ -138,9 +145,12 @@ class Group:
         except Exception:  # noqa: BLE001  # then it goes with its connection
             self._connection.terminate()
 
+    def _works(self) -> list[Waiting]:
+        return [*self._members, *([self._running] if self._running else [])]
+
     def _again(self, error: BaseException) -> int:
         """Put all works back to the head of the queue, in their order."""
-        works = [*self._members, *([self._running] if self._running else [])]
+        works = self._works()
         for waiting in reversed(works):
             waiting.tries += 1
             if waiting.tries < TRIES_MAX:
