@@ -23,6 +23,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 BROWSER ?=
 DATA ?=
 SEEDS ?= 1000
+TURNS ?= 10
 START ?= 0
 
 # Caches stay in one ignored folder.
@@ -51,6 +52,7 @@ help: ## what there is (this)
 	  ORDER   audit   "an order's id" \
 	  KILLS   soak    'how many processes to kill (default: 200); it takes about 2.5 s each' \
 	  SEED    soak    'which ones, when, and under which orders (default: 1)' \
+	  TURNS   soak-faults 'how often each, from another seed each time (default: 10); a turn takes about 3 minutes' \
 	  PYTEST_FLAGS test 'for pytest (default: two files of tests at a time), for example "-n 0 -x -k breaker"' \
 	  SEEDS   simulate 'how many seeds to run (default: 1000)' \
 	  START   simulate 'the first of them (default: 0)' \
@@ -79,6 +81,10 @@ audit: .venv/.run ## what happened to the payment of ORDER; without one: are the
 .PHONY: soak
 soak: $(DEV) ## kill processes at random under real orders, KILLS times, and add up the books
 	@$(PY) -m tests.soak --kills $(KILLS) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(ARGS)
+
+.PHONY: soak-faults
+soak-faults: $(DEV) ## cut the power, fill disks, break connections and set clocks, TURNS times each
+	@$(PY) -m pytest -m turns --turns $(TURNS) tests/disk tests/e2e $(ARGS)
 
 .PHONY: simulate
 simulate: $(DEV) ## the whole system from seeds, with everything going wrong that can, on all cores

@@ -26,6 +26,19 @@ settings.load_profile("any machine")
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make soak-faults` runs what chance decides many times."""
+    how = "run each test that chance decides (with a `turn`) N times, from another seed each time"
+    parser.addoption("--turns", type=int, default=1, metavar="N", help=how)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test its turns."""
+    if "turn" in metafunc.fixturenames:
+        turns = range(metafunc.config.getoption("turns"))
+        metafunc.parametrize("turn", [pytest.param(n, marks=pytest.mark.turns) for n in turns])
+
+
 def pytest_report_header() -> list[str]:
     """Say what decides whether this run can be compared with another."""
     skips = "every skip is a failure" if REQUIRE_ALL else "off, skips are allowed"

@@ -71,9 +71,9 @@ WRITING = [service for service in SERVICES if service != "user"]
     ],
 )
 def test_orders_wait_for_room_and_nothing_is_lost(
-    service: str, writes: int, tmp_path: Path
+    service: str, writes: int, turn: int, tmp_path: Path
 ) -> None:
-    full = FullDisk(service, writes)
+    full = FullDisk(service, writes + turn if writes else 0)
     with Disk.in_use(tmp_path) as disk:
         run_virtual(full.run(disk, tmp_path))
     books, decided = states(tmp_path)

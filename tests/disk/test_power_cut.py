@@ -14,19 +14,21 @@ import pytest
 from tests.disk.lives import Life, Tally, cut_again_and_again
 
 #: Databases, the lives of each, and the power cuts in each life: 100 in all.
-SEEDS, LIVES, CUTS = range(5), 5, 4
+DATABASES, LIVES, CUTS = 5, 5, 4
 
 
-def tally(folder: Path, how: Life) -> Tally:
+def tally(folder: Path, how: Life, turn: int = 0) -> Tally:
     """What is found in all databases."""
     total = Tally()
-    for seed in SEEDS:
+    for seed in range(turn * DATABASES, (turn + 1) * DATABASES):
         total += cut_again_and_again(folder / str(seed), seed, LIVES, CUTS, how)
     return total
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = tally(tmp_path, Life())
+def test_nothing_acknowledged_is_lost(
+    tmp_path: Path, turn: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tally(tmp_path, Life(), turn)
     with capsys.disabled():
         print(f"\n{found}")
     assert found.wrong == []
@@ -39,8 +41,8 @@ def test_with_less_than_full_synchronisation_it_is(synchronous: str, tmp_path: P
 
 
 @pytest.mark.parametrize("how", [Life(failing_syncs=0.1), Life(full=0.01)], ids=str)
-def test_nor_after_a_failure_of_the_disk(how: Life, tmp_path: Path) -> None:
+def test_nor_after_a_failure_of_the_disk(how: Life, turn: int, tmp_path: Path) -> None:
     """A sync that failed is not made up for by the next one; what was refused never appears."""
-    found = tally(tmp_path, how)
+    found = tally(tmp_path, how, turn)
     assert found.wrong == []
     assert found.acknowledged > 400

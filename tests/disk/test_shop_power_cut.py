@@ -63,9 +63,9 @@ def wrong_after(cut: Path, acknowledged: set[str]) -> Iterator[str]:
         yield f"in the end: {decided}"
 
 
-def found_wrong(folder: Path) -> Iterator[str]:
+def found_wrong(folder: Path, turn: int = 0) -> Iterator[str]:
     """Cut the power so often, each time of the same run; what was wrong then."""
-    random = Random(1)
+    random = Random(1 + turn)
     with Disk.in_use(folder / "first") as disk:
         began, decided = run_virtual(first_life(disk, folder / "first"))
     for number in range(CUTS):
@@ -76,8 +76,8 @@ def found_wrong(folder: Path) -> Iterator[str]:
         yield from (f"cut after {at}: {what}" for what in wrong_after(cut, acknowledged))
 
 
-def test_what_was_acknowledged_is_there_and_the_sagas_end(tmp_path: Path) -> None:
-    assert [*found_wrong(tmp_path)] == []
+def test_what_was_acknowledged_is_there_and_the_sagas_end(tmp_path: Path, turn: int) -> None:
+    assert [*found_wrong(tmp_path, turn)] == []
 
 
 def test_with_less_than_full_synchronisation_it_goes_wrong(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     'make bench-sagas ARGS="--crash 10000"': "the same",
     "make soak": "tests/e2e/test_soak.py is the short form",
     "make soak KILLS=1000 SEED=7 STORE=postgres": "the same",
+    "make soak-faults": "tests/disk and tests/e2e take a turn each",
     "docker compose up --build --wait": "needs Docker; tests/architecture reads the file",
     "docker compose --env-file deploy/postgres/compose.env up --build --wait": "the same",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 from mesh.runtime import config as configuration
 from tests.e2e import december
@@ -17,6 +18,7 @@ HOUR_S = 3600
 MODULE = """
 import time
 from pathlib import Path
+from random import Random
 
 from mesh.runtime.clock import SystemClock
 from services.{service}.service import service
@@ -26,7 +28,7 @@ SystemClock.wall = lambda self: time.time() + float(AHEAD.read_text())
 """
 
 
-def test_no_order_notices(tmp_path: Path) -> None:
+def test_no_order_notices(tmp_path: Path, turn: int) -> None:
     ahead = tmp_path / "ahead"
     ahead.write_text("0")
     services = configuration.load({"MESH_CONFIG": str(ROOT / "mesh.toml")}).services
@@ -38,7 +40,7 @@ def test_no_order_notices(tmp_path: Path) -> None:
         command = december.replay_command(f"--limit={COUNT}", "--concurrency=32")
         replay = system.start(command, tmp_path / "replay.log")
         try:
-            for ahead_s in (HOUR_S, -HOUR_S, 0):
+            for ahead_s in (*Random(turn).sample((HOUR_S, -HOUR_S), 2), 0):
                 system.wait_in_flight(IN_FLIGHT)
                 fresh = tmp_path / "fresh"
                 fresh.write_text(str(ahead_s))

@@ -33,15 +33,16 @@ def bus(folder: Path) -> Iterator[int]:
 
 
 def test_whatever_is_done_to_connections_nothing_is_lost_and_nothing_waits_for_ever(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, turn: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    seed = SEED + turn
     with (
         bus(tmp_path) as bus_port,
         Network(bus_port) as network,
         running_over(network, tmp_path) as system,
     ):
-        hurter = Hurter(network, random.Random(SEED), TARGETS, gap_s=0.15, each=2)
-        load = Load(SEED, first_day=True)
+        hurter = Hurter(network, random.Random(seed), TARGETS, gap_s=0.15, each=2)
+        load = Load(seed, first_day=True)
         with capsys.disabled():
             outcome = asyncio.run(orders_under(system, load, hurter.run, Progress()))
             hurts = Counter(what for _, what in hurter.done.elements())
