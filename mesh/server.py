@@ -38,8 +38,8 @@ from .transport.port import Route
 class ServerSettings:
     """How calls of a method are served. Times are in seconds.
 
-    `timeout_s` is what a call without a deadline gets: a unary one is ended then, except by a sync
-    server, whose threads cannot be. Methods with the same `limit` share it.
+    `timeout_s` is what a call without a deadline gets: one with a single reply is ended then,
+    except by a sync server, whose threads cannot be. Methods with the same `limit` share it.
 
     Each field, and each field of a field, can be set in `mesh.toml` and by a variable, for all
     services, one of them and a method: see `mesh.runtime.levels`.

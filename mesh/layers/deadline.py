@@ -6,14 +6,17 @@ gRPC's own propagation, made explicit: https://grpc.io/docs/guides/deadlines/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
 
-from ..call import NEVER, Call, Handler, Prepare
+from ..call import NEVER, Call, Handler, Method, Prepare, StreamHandler
 from ..errors import DeadlineExceeded, Expired
 from ..runtime.cancelling import can_be_stopped
 from ..runtime.clock import Runtime
 from ..scope import due_by, scope
+from .streams import only
+
+T = TypeVar("T")
 
 #: Kept back from the caller's remaining time, so that our answer still reaches it.
 MARGIN_S = 0.02
@@ -88,20 +91,34 @@ class CheckDeadline(Prepare):
         """Check, and end what nobody else does."""
 
         def checked(call: Call) -> Awaitable[Any]:
-            prepared = self.prepare(call)
-            if call.deadline == NEVER and can_be_stopped():
-                return self._in_time(inner, prepared)
-            return inner(prepared)
+            reply = inner(self.prepare(call))
+            return self._in_time(reply, call.method) if self._ends(call) else reply
 
         return checked
 
-    async def _in_time(self, inner: Handler, call: Call) -> Any:
+    def stream(self, inner: StreamHandler) -> StreamHandler:
+        """The same, for a stream of requests; one of replies lasts as long as it likes."""
+
+        def checked(call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            replies = inner(self.prepare(call), requests)
+            return self._whole(replies, call.method) if self._ends(call) else replies
+
+        return checked
+
+    def _ends(self, call: Call) -> bool:
+        """Whether nobody else ends *call*, and it is not to go on for ever."""
+        return call.deadline == NEVER and not call.method.server_streams and can_be_stopped()
+
+    async def _whole(self, replies: AsyncIterator[Any], method: Method) -> AsyncIterator[Any]:
+        yield await self._in_time(only(replies), method)
+
+    async def _in_time(self, work: Awaitable[T], method: Method) -> T:
         bound = asyncio.timeout(self._default_s)
         try:
             async with bound:
-                return await inner(call)
+                return await work
         except TimeoutError:
             if not bound.expired():
                 raise
-            told = f"a call of {call.method.full_name} without a deadline has {self._default_s:g} s"
+            told = f"a call of {method.full_name} without a deadline has {self._default_s:g} s"
             raise DeadlineExceeded(told) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from mesh.runtime.clock import Runtime
 from mesh.runtime.driven import drive
 from mesh.scope import Scope, scope
 from mesh.testing.loop import VirtualClock, run_virtual
-from tests.support.echo import CHAT, COUNT, READ, SUM, EchoReply, call_of, requests_of
+from tests.support.echo import CHAT, COUNT, READ, SUM, EchoReply, EchoRequest, call_of, requests_of
 from tests.support.runtime import FakeRuntime
 from tests.support.target import Target
 
@@ -183,6 +183,29 @@ class TestServerEndsWhatHasNoDeadline:
 
     def test_nor_what_has_one_which_grpc_ends(self) -> None:
         assert self.served(Slow(), 0.3, deadline=1e9).number == 7
+
+    def test_a_stream_of_requests_too_that_nobody_ends(self) -> None:
+        async def endless() -> AsyncIterator[EchoRequest]:
+            try:
+                await asyncio.sleep(1e6)
+                yield EchoRequest()
+            finally:
+                left.append(True)
+
+        async def add_up(_: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            yield EchoReply(number=sum([request.number async for request in requests]))
+
+        async def story() -> float:
+            numbers = (EchoRequest(number=3), EchoRequest(number=4))
+            serve = CheckDeadline(Runtime(VirtualClock()), 30.0).stream(add_up)
+            assert [r.number async for r in serve(call_of(SUM), requests_of(*numbers))] == [7]
+            with pytest.raises(DeadlineExceeded, match="has 30 s"):
+                await anext(serve(call_of(SUM), endless()))
+            return asyncio.get_running_loop().time()
+
+        left: list[bool] = []
+        assert run_virtual(story()) == 30.0
+        assert left
 
     def test_a_timeout_of_the_handlers_own_stays_its_own(self) -> None:
         with pytest.raises(TimeoutError, match="its own"):
