@@ -1,5 +1,7 @@
 """For the tests on real processes: what they share, and the logs where one fails."""
 
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -31,11 +33,22 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Books:
-    """The books after December with orders that fail, and nothing going wrong beside."""
-    data = tmp_path_factory.mktemp("undisturbed")
-    with systems.running(data) as system:
-        december.replay(system, *december.FAILING)
-    return read_books(data)
+    """The books after December with orders that fail, and nothing going wrong beside.
+
+    One of pytest's workers makes them for all.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    found = shared / "undisturbed.txt"
+    with (shared / "undisturbed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            data = tmp_path_factory.mktemp("undisturbed")
+            with systems.running(data) as system:
+                december.replay(system, *december.FAILING)
+            found.write_text(str(data))
+    return read_books(Path(found.read_text()))
 
 
 @pytest.hookimpl(wrapper=True)
