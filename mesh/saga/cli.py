@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..api import channel
 from ..client import Policy
-from ..errors import MeshError
+from ..errors import MeshError, NotFound
 from ..layers.identity import ORCHESTRATOR
 from ..runtime.config import Config, ConfigError
 from ..terminal import EXIT_STATUS, confirmed, print_json, print_lines
@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:
         actions.add_parser("resolve", help="end a saga that cannot end by itself"),
     ]
     for action in (*named, *acting):
-        action.add_argument("saga_id", help="as `list` shows it")
+        action.add_argument("saga_id", help="as `list` shows it; or NAME/KEY, place_order/ORDER")
     skip, resolve = acting[1:]
     skip.add_argument("step", type=_place, help="as `show` shows it: 3, or 3.2")
     resolve.add_argument(
@@ -84,7 +84,10 @@ async def run(config: Config, options: argparse.Namespace) -> int:
     command: Command = _COMMANDS[options.action]
     try:
         async with channel(name, config.address_of(name), policy=policy) as opened:
-            return await command(SagaServiceStub(opened), options)
+            sagas = SagaServiceStub(opened)
+            if "saga_id" in options:
+                options.saga_id = await _id_of(sagas, options.saga_id)
+            return await command(sagas, options)
     except MeshError as error:
         print(f"error: {name}: {error}", file=sys.stderr)
         return 1
@@ -95,6 +98,17 @@ def _orchestrator(config: Config) -> str:
     if len(names) != 1:
         raise ConfigError(f"--service: which of {', '.join(names) or 'the services'}?")
     return names[0]
+
+
+async def _id_of(sagas: SagaServiceAsyncStub, given: str) -> str:
+    """Return the id of the saga that is *given* so, or as NAME/KEY."""
+    name, slash, key = given.partition("/")
+    if not slash:
+        return given
+    listed = await sagas.ListSagas(pb.ListSagasRequest(name=name, key=key, page_size=1))
+    if not listed.sagas:
+        raise NotFound(f"no {name!r} was started under {key!r}", reason="SAGA_NOT_FOUND")
+    return listed.sagas[0].saga_id
 
 
 async def _list(sagas: SagaServiceAsyncStub, options: argparse.Namespace) -> int:

@@ -90,6 +90,16 @@ def test_a_parked_saga_is_found_looked_at_and_set_going(play: Any) -> None:
     play(story)
 
 
+def test_a_saga_is_known_by_the_key_that_started_it(play: Any) -> None:
+    async def story(mesh: Mesh, parked: pb.Saga) -> None:
+        assert await mesh("show", "place_order/o-1") == await mesh("show", parked.saga_id)
+        status, told = await mesh("show", "place_order/o-2")
+        assert status == 1
+        assert "SAGA_NOT_FOUND: no 'place_order' was started under 'o-2'" in told
+
+    play(story)
+
+
 def test_asked_at_a_terminal(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(mesh: Mesh, parked: pb.Saga) -> None:
         monkeypatch.setattr("sys.stdin.isatty", lambda: True)
