@@ -81,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "health":
             return _health(config, options.service)
         return _ps(config, options.service)
+    except BrokenPipeError:  # who reads us has seen enough; Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -75,6 +75,21 @@ def test_python_m_mesh_is_the_same_program(folder: Folder) -> None:
     assert "usage: mesh" in folder.mesh("--help").stdout
 
 
+def test_who_reads_its_output_may_leave() -> None:
+    """As `head` does."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "mesh", "explain", "orchestrator.PlaceOrder"],
+        cwd=Path(__file__).parents[3],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 
