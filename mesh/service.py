@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
@@ -200,8 +200,8 @@ class Service(Generic[C]):
         def register(function: F) -> F:
             if topic in self.subscribers:
                 raise DeclarationError(f"{topic} has two functions")
-            for part in filter(None, (function, outside)):
-                wanted = _hints(part).get("event")
+            for part in (function, outside):
+                wanted = _hints(part).get("event") if part else event_type
                 if wanted is not event_type:
                     raise DeclarationError(f"{topic}: event must be {event_type}, got {wanted}")
             self.subscribers[topic] = Subscriber(event_type, function, outside)
@@ -234,10 +234,15 @@ class Service(Generic[C]):
         return method
 
 
-@lru_cache(maxsize=1024)
+_HINTS: WeakKeyDictionary[Callable[..., Any], Mapping[str, Any]] = WeakKeyDictionary()
+
+
 def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the types of *function*. They are text, to be compiled: dear for who starts often."""
-    return get_type_hints(function)
+    found = _HINTS.get(function)
+    if found is None:
+        found = _HINTS[function] = get_type_hints(function)
+    return found
 
 
 def _check(method: Method, function: Callable[..., Any], returns: Any = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+from weakref import ref
 
 from opentelemetry.trace import Span, get_current_span
 
@@ -51,10 +52,16 @@ class Events:
         self.subscribers: list[Subscriber] = []
 
     def watch(self, circuit: Circuit, address: str, method: str) -> None:
-        """Let the gauge follow *circuit*."""
+        """Let the gauge follow *circuit*, and not keep it."""
         if self._metrics:
+            watched = ref(circuit)
+
+            def state() -> float:
+                found = watched()
+                return _GAUGE[found.state] if found else 0.0
+
             gauge = self._metrics.breakers.state.labels(self._target, address, method)
-            gauge.set_function(lambda: _GAUGE[circuit.state])
+            gauge.set_function(state)
 
     def forget(self, address: str, method: str) -> None:
         """Let go of all series of a circuit that is gone."""

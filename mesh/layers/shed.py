@@ -46,8 +46,7 @@ class Shed(Layer):
         self._turns = Turns(self._now, self.limiter.lagged)
         self._at_the_door = self._refusal(first=True), self._refusal(first=False)
         self._shed = metrics.load.shed
-        limiter = self.limiter
-        metrics.load.limited(lambda: limiter.limit, lambda: limiter.under_way + limiter.streams)
+        metrics.load.limits.add(self.limiter)
 
     def _refusal(self, *, first: bool) -> Overloaded:
         """Return why a call is not let in. Who has come before is not to come again."""

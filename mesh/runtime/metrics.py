@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
+from typing import Protocol
+from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
@@ -60,11 +62,20 @@ class SagaMetrics:
         self.oldest.set(max(0.0, now - since))
 
 
+class Limited(Protocol):
+    """A limit of a server, and what it lets through now."""
+
+    limit: float
+    under_way: int
+    streams: int
+
+
 class LoadMetrics:
     """What is kept from being too much, on both sides."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._limits: list[tuple[Callable[[], float], Callable[[], int]]] = []
+        #: Methods with settings of their own have their own limit. It goes with its server.
+        self.limits: WeakSet[Limited] = WeakSet()
         self.bulkhead_full = Counter(
             "mesh_bulkhead_full",
             "Calls that were not sent: too many of the method were under way",
@@ -94,15 +105,11 @@ class LoadMetrics:
             "How many calls the server works on at a time, as it finds by itself",
             registry=registry,
         )
-        self.concurrency_limit.set_function(lambda: sum(limit() for limit, _ in self._limits))
+        self.concurrency_limit.set_function(lambda: sum(one.limit for one in self.limits))
         self.under_way = Gauge(
             "mesh_calls_under_way", "Calls being served, streams included", registry=registry
         )
-        self.under_way.set_function(lambda: sum(under_way() for _, under_way in self._limits))
-
-    def limited(self, limit: Callable[[], float], under_way: Callable[[], int]) -> None:
-        """Count in a limit of a server: methods with settings of their own have their own."""
-        self._limits.append((limit, under_way))
+        self.under_way.set_function(lambda: sum(one.under_way + one.streams for one in self.limits))
 
 
 class BreakerMetrics:

@@ -1,5 +1,6 @@
 """The order system under everything that can go wrong, many times over."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -7,8 +8,11 @@ import sys
 import pytest
 
 from mesh.testing.campaign import Report, simulate
+from mesh.testing.cluster import Cluster
+from mesh.testing.loop import SimulatedLoop
 from mesh.testing.report import explain
 from mesh.testing.shrink import shrink
+from mesh.testing.simulation import run_seed
 from tests.simulation.shop import Shop
 
 #: How many seeds: more than each mutant is found in. `make simulate` runs any number.
@@ -115,6 +119,16 @@ def test_each_fault_met_each_step(report: Report, capsys: pytest.CaptureFixture[
         if not any(report.met[fault, method] for fault in faults)
     ]
     assert missed == []
+
+
+def test_nothing_is_left_of_a_seed() -> None:
+    """A process runs thousands: what each left behind slowed down those after it."""
+    for seed in range(2):
+        run_seed(Shop, seed)
+    gc.unfreeze()
+    gc.collect()
+    left = [it for it in gc.get_objects() if isinstance(it, (Cluster, SimulatedLoop, Shop))]
+    assert left == []
 
 
 RUN = "from mesh.testing.simulation import run_seed; from tests.simulation.shop import Shop\n"
