@@ -23,8 +23,8 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 BROWSER ?=
 DATA ?=
 SEEDS ?= 1000
-TURNS ?= 10
 START ?= 0
+TURNS ?= 10
 
 # Caches stay in one ignored folder.
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
@@ -42,7 +42,7 @@ help: ## what there is (this)
 	@printf 'Usage: make TARGET [KNOB=value]\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /  { printf "  %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nKnobs\n'
-	@printf '  %-14s%-9s%s\n' \
+	@printf '  %-14s%-13s%s\n' \
 	  ORDERS  run     'how many real orders to place after the start; 0: none (default: the first trading day)' \
 	  JAEGER  run     '1: traces go to the real Jaeger, built first (default: the embedded trace store)' \
 	  STORE   'run soak' 'postgres: every service keeps its data in a real PostgreSQL (default: sqlite, a file each)' \

@@ -124,7 +124,8 @@ class Circuit:
         on_change: Callable[[Change, Any], None] = lambda change, by: None,
     ) -> None:
         self.config = config
-        self._now, self._random = now, random
+        self._now = now
+        self._random = random
         self._on_change = on_change
         self._lock = Lock()
         self._state = State.CLOSED

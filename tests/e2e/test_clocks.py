@@ -18,7 +18,6 @@ HOUR_S = 3600
 MODULE = """
 import time
 from pathlib import Path
-from random import Random
 
 from mesh.runtime.clock import SystemClock
 from services.{service}.service import service

@@ -118,13 +118,18 @@ def test_another_attempt_goes_to_another_replica(streams: bool) -> None:
 
 
 @pytest.mark.parametrize("retry", [None, RetryPolicy()], ids=["once", "retry"])
-def test_one_that_is_being_probed_takes_no_call_from_the_other(retry: RetryPolicy | None) -> None:
+@pytest.mark.parametrize(("hangs_s", "rounds"), [(0.9, 1), (2.0, 2)], ids=["short", "long"])
+def test_one_that_is_being_probed_takes_no_call_from_the_other(
+    retry: RetryPolicy | None, hangs_s: float, rounds: int
+) -> None:
+    """Beyond its probes, which are given up, and made anew, after as long as it was open."""
+
     async def story() -> None:
         hangs = asyncio.Event()
 
         async def b() -> None:
             if hangs.is_set():
-                await asyncio.sleep(0.9)  # its probes keep their places
+                await asyncio.sleep(hangs_s)
             raise Internal("broken")
 
         circuit = CircuitConfig(failures=3, open_s=1.0, jitter=0.0)
@@ -134,7 +139,8 @@ def test_one_that_is_being_probed_takes_no_call_from_the_other(retry: RetryPolic
         hangs.set()
         await asyncio.sleep(1.0)
         await replicas.offer(150, per_s=100.0)
-        assert replicas.sent["b"] == circuit.failures + circuit.probes
-        assert replicas.ends == {"OK": 157 - circuit.probes, "INTERNAL": circuit.probes}
+        probes = rounds * circuit.probes
+        assert replicas.sent["b"] == circuit.failures + probes
+        assert replicas.ends == {"OK": 157 - probes, "INTERNAL": probes}
 
     run_virtual(story())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,14 +31,6 @@ def runtime() -> FakeRuntime:
 @pytest.fixture
 def now(runtime: FakeRuntime) -> float:
     return runtime.clock.monotonic()
-
-
-@pytest.fixture(autouse=True)
-def unserved() -> Iterator[None]:
-    """Begin and end outside of any call being served."""
-    token = scope.set(Scope())
-    yield
-    scope.reset(token)
 
 
 async def sent(layer: Layer, deadline: float) -> float:
